@@ -1,0 +1,34 @@
+// Package agents chooses jobs and performs them.
+//
+// An [Agent] is a stored policy: which tasks (filter) and how many jobs at
+// once (size). A [Runner] carries one out in one queue: it pulls from the
+// lanes that the agent's filter and the process's handlers both match, and
+// performs what it is given.
+//
+// # Protocol
+//
+// Claiming is the server's: a lane hands each job to one of those who pull
+// from it, and the claim costs no write. The runner decides only whom to ask
+// for how much, in a pure function (plan.go): while nothing is to be had it
+// waits on every lane; while a lane is known to hold more it takes from those
+// in turn, and looks into the others ten times a second.
+//
+// Performing (perform.go) is three steps: look at the job's record, if this may
+// not be the first attempt; run the handler under the lease; write the outcome
+// on the condition that nobody else wrote one, and ack. On a first attempt the
+// record is not looked at and nothing is written before the outcome, so a job
+// costs one record and one ack. What a crash leaves between two steps is said
+// where the steps are.
+//
+// # Guarantees
+//
+// At no time do more jobs run than the agent's size. A job is started at least
+// once and has exactly one recorded outcome. A handler's context ends before
+// its job can be given to somebody else. What was claimed and not started is
+// handed back at once when the runner stops, and counts as no interruption.
+//
+// # Limits
+//
+// The interruption of a first attempt leaves no trace to be counted; it is
+// counted from the second on.
+package agents

@@ -1,0 +1,208 @@
+package agents
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/kv"
+)
+
+// errReassigned: another attempt of the job has written about it, so what this
+// one has to say is void (FEATURES 188).
+var errReassigned = errors.New("job was reassigned: another attempt has it, or has ended it")
+
+// finish records the outcome, once, and ends the job's message.
+//
+// A crash before the record is written leaves the job to another attempt; one
+// between record and ack leaves the message, whose next receiver finds the
+// record and acks.
+func (a *attempt) finish(outcome job.Outcome) {
+	if !a.settled.CompareAndSwap(false, true) {
+		return
+	}
+	record := a.record(job.Completed, &outcome)
+	if !a.recorded(outcome) {
+		a.announce(record)
+		a.ack()
+		return
+	}
+	err := a.writeRecord(record)
+	if tooLarge(err) {
+		size := len(outcome.Result.Data)
+		record = a.record(job.Completed, &job.Outcome{Failure: job.Invalidf(
+			"result of %d bytes is larger than the server takes (max_payload %d): store it elsewhere and return a reference",
+			size, a.runner.config.Queue.Namespace().JetStream().Conn().MaxPayload())})
+		err = a.writeRecord(record)
+	}
+	if err != nil {
+		a.log("outcome dropped", err)
+		return
+	}
+	a.announce(record)
+	a.ack()
+	a.report(record)
+}
+
+// recorded reports whether the outcome needs a record: results that nobody
+// keeps do not, unless a record was begun that has to be ended.
+func (a *attempt) recorded(outcome job.Outcome) bool {
+	return a.spec.Keep != job.KeepNone || !outcome.Succeeded() || a.revision != 0
+}
+
+// drain hands a job back that was begun and must stop.
+//
+// It records the start first, where that was not done, so that the next
+// attempt counts an interruption; a crash between leaves the same record and
+// lets the ack wait pass.
+func (a *attempt) drain() {
+	if !a.settled.CompareAndSwap(false, true) {
+		return
+	}
+	if a.revision == 0 {
+		if err := a.writeRecord(a.record(job.Active, nil)); err != nil {
+			a.log("interrupted job not handed back, comes back by itself", err)
+			return
+		}
+	}
+	a.runner.handBack(a.lease)
+}
+
+// record makes the job's record as this attempt writes it.
+func (a *attempt) record(state job.State, outcome *job.Outcome) job.Record {
+	now := time.Now()
+	record := job.Record{
+		Version: job.RecordVersion, Nonce: a.spec.Nonce, Task: a.spec.Task, State: state,
+		Attempt: a.us, Interrupts: a.interrupts, Outcome: outcome,
+		By: a.spec.By, Put: a.lease.Stored.Stored, Started: a.began,
+	}
+	if outcome != nil {
+		record.Ended = now
+		if f := outcome.Failure; f != nil {
+			f.Attempt, f.Dispatcher, f.Agent, f.At = a.us.Number, a.us.Dispatcher, a.us.Agent, now.UTC()
+		}
+	}
+	return record
+}
+
+// keep is how long a record is kept. A Failure is kept even where results are
+// not, since somebody has to hear of it.
+func (a *attempt) keep(record job.Record) job.Keep {
+	if record.Outcome != nil && !record.Outcome.Succeeded() && a.spec.Keep == job.KeepNone {
+		return job.KeepDefault
+	}
+	return a.spec.Keep
+}
+
+// writeRecord writes the record at the revision that this attempt knows, while
+// the lease is held, and remembers the new revision. Writes that get no answer
+// are repeated. The error is [kv.ErrConflict] where another record is in the
+// way of a start, errReassigned where one of another attempt is in the way of
+// an outcome, and job.ErrLeaseLost where the lease ended first.
+func (a *attempt) writeRecord(record job.Record) error {
+	queue := a.runner.config.Queue
+	for {
+		ctx, cancel, err := a.io()
+		if err != nil {
+			return err
+		}
+		revision, err := queue.Write(ctx, a.lease.ID, record, a.revision, a.keep(record))
+		cancel()
+		switch {
+		case err == nil:
+			a.revision = revision
+			return nil
+		case tooLarge(err):
+			return err
+		case errors.Is(err, kv.ErrConflict):
+			done, err := a.inTheWay(record)
+			if done || err != nil {
+				return err
+			}
+		default:
+			time.Sleep(ioPause)
+		}
+	}
+}
+
+// inTheWay looks at the record that refused ours. done says that it is ours,
+// written by a try whose answer was lost; a nil error otherwise says that the
+// write is to be repeated at the revision now known.
+func (a *attempt) inTheWay(ours job.Record) (done bool, err error) {
+	record, revision, found, err := a.readRecord()
+	switch {
+	case err != nil:
+		return false, err
+	case found && record.Nonce == ours.Nonce && record.Attempt.Same(a.us) && record.State == ours.State:
+		a.revision = revision
+		return true, nil
+	case found && record.Nonce == ours.Nonce && !record.Attempt.Same(a.us) && ours.State == job.Active:
+		return false, kv.ErrConflict
+	case found && record.Nonce == ours.Nonce && !record.Attempt.Same(a.us):
+		return false, errReassigned
+	}
+	// A completed job used the same ID before, or somebody removed the record.
+	a.revision = revision
+	return false, nil
+}
+
+// readRecord reads the job's record, again and again while the lease is held.
+func (a *attempt) readRecord() (record job.Record, revision uint64, found bool, err error) {
+	for {
+		ctx, cancel, err := a.io()
+		if err != nil {
+			return job.Record{}, 0, false, err
+		}
+		record, revision, found, err = a.runner.config.Queue.Record(ctx, a.lease.ID)
+		cancel()
+		if err == nil {
+			return record, revision, found, nil
+		}
+		time.Sleep(ioPause)
+	}
+}
+
+// io returns a context for one exchange with the server. It outlives the
+// handler's, which may have ended, and ends with the lease.
+func (a *attempt) io() (context.Context, context.CancelFunc, error) {
+	left := a.lease.Remaining()
+	if left == 0 {
+		return nil, nil, job.ErrLeaseLost
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.runner.work), min(left, ioPatience))
+	return ctx, cancel, nil
+}
+
+func (a *attempt) announce(record job.Record) {
+	if err := a.runner.config.Queue.Announce(a.lease.ID, record); err != nil {
+		a.runner.log.Debug("outcome not announced", "job", a.lease.ID, "err", err)
+	}
+}
+
+func (a *attempt) ack() {
+	if err := a.lease.Ack(); err != nil {
+		a.runner.log.Warn("ack not sent, the job comes back and is found done", "job", a.lease.ID, "err", err)
+	}
+}
+
+// report logs how the job ended.
+func (a *attempt) report(record job.Record) {
+	took := record.Ended.Sub(record.Started)
+	if f := record.Outcome.Failure; f != nil {
+		a.runner.log.Error("job failed", "job", a.lease.ID, "task", a.spec.Task, "attempt", a.us.Number, "took", took, "err", f)
+		return
+	}
+	a.runner.log.Debug("job done", "job", a.lease.ID, "task", a.spec.Task, "attempt", a.us.Number, "took", took)
+}
+
+// tooLarge reports whether a write was refused for its size, by the client or
+// by the stream.
+func tooLarge(err error) bool {
+	var refused *jetstream.APIError
+	return errors.Is(err, nats.ErrMaxPayload) ||
+		errors.As(err, &refused) && refused.ErrorCode == jetstream.JSErrCodeStreamMessageExceedsMaximum
+}

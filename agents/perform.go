@@ -1,0 +1,178 @@
+package agents
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/kv"
+	"github.com/asyncnats/asyncnats/stream"
+)
+
+const (
+	// ioPause is the time between two tries of an exchange with the server.
+	ioPause = 100 * time.Millisecond
+	// ioPatience is how long one try waits for its answer.
+	ioPatience = 3 * time.Second
+)
+
+// attempt is one try at performing one job. It belongs to the goroutine that
+// performs it, except where it says otherwise.
+type attempt struct {
+	runner *Runner
+	lease  *stream.Lease
+	spec   job.Spec
+	us     job.Attempt
+	began  time.Time
+
+	interrupts int
+	revision   uint64 // of the job's record as we wrote or saw it; 0 for none
+	// settled is set by whoever ends the lease: the performing goroutine, or
+	// the runner that leaves it behind.
+	settled atomic.Bool
+}
+
+// perform performs a delivered job to its end.
+func (r *Runner) perform(lease *stream.Lease) {
+	if !lease.Held() {
+		r.log.Warn("delivery came too late, left to be delivered again", "job", lease.ID)
+		return
+	}
+	spec, invalid := lease.Spec()
+	if lease.Illegal != nil {
+		invalid = lease.Illegal
+	}
+	a := &attempt{
+		runner: r, lease: lease, spec: spec, began: time.Now(),
+		us: job.Attempt{
+			Number: spec.Attempt + 1, Token: job.Token(rand.Uint64()),
+			Dispatcher: r.config.Dispatcher, Agent: r.config.Agent.Name,
+		},
+	}
+	ctx, cancel := context.WithCancelCause(r.work)
+	defer cancel(nil)
+	defer lease.Keep(ctx, a.look, cancel)()
+
+	if !a.first() {
+		switch next := a.begin(); next {
+		case stepAck:
+			a.ack()
+			return
+		case stepAbort:
+			a.finish(job.Outcome{Failure: &job.Failure{
+				Kind:    job.KindAborted,
+				Message: fmt.Sprintf("its worker died or was stopped %d times", a.interrupts),
+			}})
+			return
+		case stepLeave:
+			return
+		}
+	}
+	if invalid != nil {
+		a.finish(job.Outcome{Failure: job.Invalidf("%v", invalid)})
+		return
+	}
+	r.jobs.add(a)
+	defer r.jobs.remove(a)
+	result, err := a.run(ctx)
+	switch cause := context.Cause(ctx); {
+	case err == nil:
+		a.finish(job.Outcome{Result: result})
+	case errors.Is(cause, job.ErrDraining):
+		a.drain()
+	default:
+		a.finish(job.Outcome{Failure: job.FailureOf(err)})
+	}
+}
+
+// first reports whether this is surely the job's first attempt, so that there
+// is no record to look at, and none is needed before the start.
+func (a *attempt) first() bool {
+	return a.lease.Delivered == 1 && a.spec.Attempt == 0 && !a.spec.Again && !a.spec.Retry.Never
+}
+
+// begin looks at the job's record and, where the job is to be run, writes that
+// this attempt has begun.
+//
+// A crash after that leaves the record in state Active: whoever gets the job
+// next counts one interruption.
+func (a *attempt) begin() step {
+	for {
+		record, revision, found, err := a.readRecord()
+		if err != nil {
+			a.log("job left to be delivered again: its record cannot be read", err)
+			return stepLeave
+		}
+		next, interrupts := resume(a.spec, a.us, record, found)
+		a.interrupts, a.revision = interrupts, revision
+		switch next {
+		case stepLeave:
+			a.log("job left to another dispatcher", fmt.Errorf("its record is in state %s: upgrade this dispatcher", record.State))
+			return next
+		case stepRun:
+			if found && record.Nonce == a.spec.Nonce {
+				a.us.Number = record.Attempt.Number + 1
+			}
+			err := a.writeRecord(a.record(job.Active, nil))
+			if errors.Is(err, kv.ErrConflict) {
+				continue
+			}
+			if err != nil {
+				a.log("job left to be delivered again: its start cannot be recorded", err)
+				return stepLeave
+			}
+		}
+		return next
+	}
+}
+
+// run calls the handler.
+func (a *attempt) run(ctx context.Context) (result job.Value, err error) {
+	if a.spec.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, a.spec.Timeout, job.ErrTimeout)
+		defer cancel()
+	}
+	ctx = job.NewContext(ctx, job.Info{
+		ID: a.lease.ID, Queue: a.runner.config.Queue.Name(), Task: a.spec.Task,
+		Attempt: a.us.Number, Dispatcher: a.us.Dispatcher, Agent: a.us.Agent,
+	})
+	defer func() {
+		if value := recover(); value != nil {
+			err = job.FailureOfPanic(value)
+		}
+		if err != nil && errors.Is(context.Cause(ctx), job.ErrTimeout) {
+			err = &job.Failure{
+				Kind:    job.KindTimeout,
+				Message: fmt.Sprintf("ran longer than its timeout of %v: %v", a.spec.Timeout, err),
+			}
+		}
+	}()
+	return a.runner.config.Handlers[a.spec.Task].Perform(ctx, a.spec.Arg)
+}
+
+// look sees, at each extension of the lease, whether another attempt writes
+// about the job. A record that cannot be read now is looked at the next time.
+func (a *attempt) look(ctx context.Context) error {
+	record, _, found, err := a.runner.config.Queue.PeekRecord(ctx, a.lease.ID)
+	if err == nil && found && record.Nonce == a.spec.Nonce && !record.Attempt.Same(a.us) {
+		return job.ErrLeaseLost
+	}
+	return nil
+}
+
+// running describes the attempt. Called from any goroutine; the fields it
+// reads do not change while the attempt is in the jobSet.
+func (a *attempt) running() stream.Running {
+	return stream.Running{
+		ID: a.lease.ID, Task: a.spec.Task, Agent: a.us.Agent, Attempt: a.us.Number, Since: a.began,
+	}
+}
+
+func (a *attempt) log(message string, err error) {
+	a.runner.log.Error(message, "job", a.lease.ID, "task", a.spec.Task, "attempt", a.us.Number, "err", err)
+}

@@ -1,0 +1,433 @@
+package agents
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/stream"
+)
+
+const (
+	// holdFor is how long a job that was delivered to a full agent waits for a
+	// place before it is handed back.
+	holdFor = 100 * time.Millisecond
+	// lingerFor is how long waiting pulls of a full agent are left standing,
+	// for a place may be free again at once.
+	lingerFor = 2 * time.Millisecond
+	// reopenAfter is how long a lane whose pull or consumer failed is left
+	// alone.
+	reopenAfter = 250 * time.Millisecond
+	// abandonAfter is how long handlers have to return after their context
+	// ended because the dispatcher stops.
+	abandonAfter = time.Second
+)
+
+// Config is what a Runner works with. Every field but Log is required.
+type Config struct {
+	Agent      Agent
+	Queue      *stream.Queue
+	Link       *stream.Link
+	Handlers   map[string]job.Handler
+	Dispatcher string // UUID
+	Log        *slog.Logger
+}
+
+// Runner carries out one agent in one queue.
+//
+// Its state is owned by the goroutine in [Runner.Run]; everything else reaches
+// it through the mailbox.
+type Runner struct {
+	config Config
+	log    *slog.Logger
+	box    *mailbox
+
+	// owned by Run
+	size    int
+	running int
+	held    []hold
+	lanes   []*laneState
+	next    int // the lane whose turn it is
+	spent   time.Duration
+	fullAt  time.Time // since when the agent is full; zero where it is not
+	stopped bool      // takes no more
+	work    context.Context
+
+	jobs jobSet
+}
+
+// hold is a job that was delivered and has no place yet.
+type hold struct {
+	lease *stream.Lease
+	since time.Time
+}
+
+// laneState is what a Runner knows of a lane. Owned by Run.
+type laneState struct {
+	lane    stream.Lane
+	tap     *stream.Tap // nil while it is opened
+	hot     bool
+	waiting *stream.Pull
+	asked   *stream.Pull
+	left    int       // jobs that asked may still bring
+	looked  time.Time // when it was last asked
+}
+
+// NewRunner returns a runner without lanes. It starts nothing.
+func NewRunner(c Config) *Runner {
+	log := c.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Runner{
+		config: c,
+		log:    log.With("queue", c.Queue.Name(), "agent", c.Agent.Name),
+		box:    newMailbox(),
+		size:   c.Agent.size(),
+	}
+}
+
+// Wants reports whether the runner serves a lane: its filter takes the lane's
+// task and there is a handler for it.
+func (r *Runner) Wants(lane stream.Lane) bool {
+	_, able := r.config.Handlers[lane.Task]
+	return able && r.config.Agent.Takes(lane.Task)
+}
+
+// AddLane has the runner pull from a lane, if it wants it. It may be called
+// more than once for a lane, and before Run.
+func (r *Runner) AddLane(lane stream.Lane) {
+	if !r.Wants(lane) {
+		return
+	}
+	r.box.post(func() {
+		known := slices.ContainsFunc(r.lanes, func(s *laneState) bool { return s.lane == lane })
+		if known || r.stopped {
+			return
+		}
+		s := &laneState{lane: lane}
+		r.lanes = append(r.lanes, s)
+		slices.SortFunc(r.lanes, func(a, b *laneState) int { return strings.Compare(a.lane.Task, b.lane.Task) })
+		r.open(s)
+	})
+}
+
+// Reset has all pulls made again. To be called after a reconnect, when the
+// server has forgotten those that waited.
+func (r *Runner) Reset() { r.box.post(r.cancelPulls) }
+
+// Presence describes the agent and the jobs it performs now.
+func (r *Runner) Presence() (stream.AgentPresence, []stream.Running) {
+	jobs := r.jobs.list()
+	return stream.AgentPresence{
+		Name: r.config.Agent.Name, Size: r.config.Agent.size(), Filter: r.config.Agent.Filter, Active: len(jobs),
+	}, jobs
+}
+
+// Run performs jobs until intake ends and those that it has begun are done.
+// What was delivered and not started is handed back. When work ends, the
+// contexts of handlers end with job.ErrDraining, and their jobs are handed
+// back; a handler that does not return within a second is left behind.
+//
+// intake must end before work does.
+func (r *Runner) Run(intake, work context.Context) {
+	r.work = work
+	stop, cut := intake.Done(), work.Done()
+	var abandon <-chan time.Time
+	wake := time.NewTimer(0)
+	defer wake.Stop()
+	for {
+		select {
+		case <-r.box.ready:
+		case <-wake.C:
+		case <-stop:
+			stop = nil
+			r.stop()
+		case <-cut:
+			cut = nil
+			abandon = time.After(abandonAfter)
+		case <-abandon:
+			r.jobs.abandon(r.log)
+			r.closeTaps()
+			return
+		}
+		r.box.run()
+		if r.stopped && r.running == 0 && r.quiet() {
+			r.closeTaps()
+			return
+		}
+		wake.Reset(r.step(time.Now()))
+	}
+}
+
+// step starts what can be started, hands back what cannot, and makes the
+// pulls that are due. It returns when it wants to be called again at the
+// latest.
+func (r *Runner) step(now time.Time) time.Duration {
+	for len(r.held) > 0 && r.running < r.size && !r.stopped {
+		first := r.held[0]
+		r.held = r.held[1:]
+		r.start(first.lease, now)
+	}
+	for len(r.held) > 0 && (r.stopped || now.Sub(r.held[0].since) >= holdFor) {
+		r.handBack(r.held[0].lease)
+		r.held = r.held[1:]
+	}
+	r.pull(now)
+	wait := time.Hour
+	if len(r.held) > 0 {
+		wait = min(wait, holdFor-now.Sub(r.held[0].since))
+	}
+	if linger := r.linger(now); linger > 0 {
+		wait = min(wait, linger)
+	}
+	return wait
+}
+
+// linger cancels the waiting pulls of an agent that has been full for a
+// moment, and returns how much of that moment is left; 0 where nothing is to
+// be cancelled.
+func (r *Runner) linger(now time.Time) time.Duration {
+	if r.running+len(r.held) < r.size {
+		r.fullAt = time.Time{}
+		return 0
+	}
+	if r.fullAt.IsZero() {
+		r.fullAt = now
+	}
+	if left := lingerFor - now.Sub(r.fullAt); left > 0 {
+		return left
+	}
+	for _, s := range r.lanes {
+		if s.waiting != nil {
+			s.waiting.Cancel()
+		}
+	}
+	return 0
+}
+
+// pull makes the pulls that the plan asks for.
+func (r *Runner) pull(now time.Time) {
+	if r.stopped {
+		return
+	}
+	open := make([]*laneState, 0, len(r.lanes))
+	v := view{size: r.size, prefetch: prefetch(r.size, r.spent), taken: r.running + len(r.held), next: r.next}
+	for _, s := range r.lanes {
+		if s.tap == nil {
+			continue
+		}
+		open = append(open, s)
+		v.taken += s.left
+		v.lanes = append(v.lanes, laneView{
+			hot: s.hot, asked: s.asked != nil, waiting: s.waiting != nil, due: now.Sub(s.looked) >= probeEvery,
+		})
+	}
+	if len(open) == 0 {
+		return
+	}
+	v.next %= len(open)
+	v.idle = r.size - r.running - len(r.held)
+	orders, next := plan(v)
+	r.next = next
+	for _, o := range orders {
+		r.ask(open[o.lane], o, now)
+	}
+}
+
+func (r *Runner) ask(s *laneState, o order, now time.Time) {
+	pull, err := s.tap.Pull(o.jobs, o.waiting)
+	if err != nil {
+		r.reopen(s, err)
+		return
+	}
+	s.looked = now
+	if o.waiting {
+		s.waiting = pull
+	} else {
+		s.asked, s.left = pull, o.jobs
+	}
+}
+
+// open opens the lane's tap in the background, again and again until it
+// succeeds.
+func (r *Runner) open(s *laneState) {
+	sink := stream.Sink{
+		Deliver: func(p *stream.Pull, lease *stream.Lease) {
+			r.box.post(func() { r.delivered(s, p, lease) })
+		},
+		End: func(p *stream.Pull, err error) {
+			r.box.post(func() { r.ended(s, p, err) })
+		},
+	}
+	go func() {
+		tap, err := r.config.Queue.Tap(r.work, s.lane, r.config.Link, sink)
+		r.box.post(func() {
+			if err != nil {
+				r.reopen(s, err)
+				return
+			}
+			s.tap = tap
+		})
+	}()
+}
+
+// reopen opens a lane again after a while: its consumer may be gone.
+func (r *Runner) reopen(s *laneState, err error) {
+	if r.stopped {
+		return
+	}
+	r.log.Error("lane failed, will be opened again", "lane", s.lane.Token(), "err", err)
+	if s.tap != nil {
+		s.tap.Close()
+		s.tap = nil
+	}
+	time.AfterFunc(reopenAfter, func() {
+		r.box.post(func() {
+			if !r.stopped {
+				r.open(s)
+			}
+		})
+	})
+}
+
+func (r *Runner) delivered(s *laneState, p *stream.Pull, lease *stream.Lease) {
+	if s.asked == p {
+		s.left--
+	}
+	s.hot = lease.Pending > 0
+	now := time.Now()
+	switch {
+	case r.stopped:
+		r.handBack(lease)
+	case r.running < r.size && len(r.held) == 0:
+		r.start(lease, now)
+	default:
+		r.held = append(r.held, hold{lease: lease, since: now})
+	}
+}
+
+func (r *Runner) ended(s *laneState, p *stream.Pull, err error) {
+	switch p {
+	case s.asked:
+		// It brought less than it was to: the lane has no more.
+		if s.left > 0 {
+			s.hot = false
+		}
+		s.asked, s.left = nil, 0
+	case s.waiting:
+		s.waiting = nil
+	}
+	if err != nil && s.tap != nil {
+		r.reopen(s, fmt.Errorf("pull: %w", err))
+	}
+}
+
+func (r *Runner) start(lease *stream.Lease, now time.Time) {
+	r.running++
+	go func() {
+		r.perform(lease)
+		took := time.Since(now)
+		r.box.post(func() {
+			r.running--
+			// A moving average over some sixteen jobs.
+			r.spent += (took - r.spent) / 16
+		})
+	}()
+}
+
+// handBack gives up a lease that was not started.
+func (r *Runner) handBack(lease *stream.Lease) {
+	if !lease.Held() {
+		return
+	}
+	if err := lease.HandBack(); err != nil {
+		r.log.Warn("job not handed back, comes back by itself", "job", lease.ID, "err", err)
+	}
+}
+
+// stop ends the intake.
+func (r *Runner) stop() {
+	r.stopped = true
+	r.cancelPulls()
+}
+
+func (r *Runner) cancelPulls() {
+	for _, s := range r.lanes {
+		if s.waiting != nil {
+			s.waiting.Cancel()
+		}
+		if s.asked != nil {
+			s.asked.Cancel()
+		}
+	}
+}
+
+// quiet reports whether nothing more can be delivered.
+func (r *Runner) quiet() bool {
+	for _, s := range r.lanes {
+		if s.waiting != nil || s.asked != nil {
+			return false
+		}
+	}
+	return len(r.held) == 0
+}
+
+func (r *Runner) closeTaps() {
+	for _, s := range r.lanes {
+		if s.tap != nil {
+			s.tap.Close()
+		}
+	}
+}
+
+// jobSet is the jobs that are performed now.
+type jobSet struct {
+	mu   sync.Mutex
+	jobs map[*attempt]struct{}
+}
+
+func (s *jobSet) add(a *attempt) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.jobs == nil {
+		s.jobs = make(map[*attempt]struct{})
+	}
+	s.jobs[a] = struct{}{}
+}
+
+func (s *jobSet) remove(a *attempt) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.jobs, a)
+}
+
+func (s *jobSet) list() []stream.Running {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	running := make([]stream.Running, 0, len(s.jobs))
+	for a := range s.jobs {
+		running = append(running, a.running())
+	}
+	slices.SortFunc(running, func(a, b stream.Running) int { return a.Since.Compare(b.Since) })
+	return running
+}
+
+// abandon hands back the jobs whose handlers did not return.
+func (s *jobSet) abandon(log *slog.Logger) {
+	s.mu.Lock()
+	left := make([]*attempt, 0, len(s.jobs))
+	for a := range s.jobs {
+		left = append(left, a)
+	}
+	s.mu.Unlock()
+	for _, a := range left {
+		log.Error("handler does not return and is left behind", "job", a.lease.ID, "task", a.spec.Task)
+		a.drain()
+	}
+}

@@ -1,0 +1,219 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/asyncnats/asyncnats/agents"
+	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/stream"
+)
+
+// watchAgain is how long a watch that failed is left alone.
+const watchAgain = time.Second
+
+// Dispatcher performs jobs. Make it with [New] and use it with
+// [Dispatcher.Run].
+type Dispatcher struct {
+	nc       *nats.Conn
+	config   Config
+	handlers map[string]job.Handler
+	log      *slog.Logger
+}
+
+// New returns a dispatcher, or everything that is wrong with its config. It
+// starts nothing and asks the server nothing.
+func New(nc *nats.Conn, c Config) (*Dispatcher, error) {
+	c = c.withDefaults()
+	if err := c.check(); err != nil {
+		return nil, fmt.Errorf("dispatcher: %w", err)
+	}
+	handlers := make(map[string]job.Handler, len(c.Handlers))
+	for _, handler := range c.Handlers {
+		handlers[handler.Task] = handler
+	}
+	return &Dispatcher{
+		nc: nc, config: c, handlers: handlers,
+		log: c.Log.With("dispatcher", c.UUID.String()),
+	}, nil
+}
+
+// UUID returns what identifies the dispatcher.
+func (d *Dispatcher) UUID() string { return d.config.UUID.String() }
+
+// Run performs jobs until ctx ends. Then it claims no more, lets running jobs
+// go on for the config's Grace, ends the contexts of those left with
+// job.ErrDraining, hands their jobs back and returns nil. It returns an error
+// where it could not begin: no such queue, a server that cannot be used.
+//
+// It goes on through lost connections for as long as the connection itself
+// tries to reconnect; let it try for ever (nats.MaxReconnects(-1)).
+func (d *Dispatcher) Run(ctx context.Context) error {
+	queues, link, err := d.open(ctx)
+	if err != nil {
+		return fmt.Errorf("dispatcher %s: %w", d.UUID(), err)
+	}
+	// Two contexts: intake ends first, work when grace is over.
+	intake, stopIntake := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopIntake()
+	work, stopWork := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stopWork(nil)
+
+	var loops, runs sync.WaitGroup
+	loops.Go(func() { link.Run(work) })
+	var runners []*agents.Runner
+	for _, queue := range queues {
+		ours := d.runners(queue, link)
+		runners = append(runners, ours...)
+		stop, err := queue.Answer(func() stream.Presence { return d.presence(ours) })
+		if err != nil {
+			return fmt.Errorf("dispatcher %s: %w", d.UUID(), err)
+		}
+		defer stop()
+		loops.Go(func() { d.watchLanes(intake, queue, ours) })
+		for _, runner := range ours {
+			runs.Go(func() { runner.Run(intake, work) })
+		}
+	}
+	loops.Go(func() { d.watchConnection(work, link, runners) })
+	d.log.Info("dispatcher runs", "queues", d.config.Queues, "tasks", d.tasks())
+
+	<-ctx.Done()
+	d.log.Info("dispatcher stops", "grace", d.config.Grace)
+	stopIntake()
+	grace := time.AfterFunc(d.config.Grace, func() { stopWork(job.ErrDraining) })
+	defer grace.Stop()
+	runs.Wait()
+	stopWork(nil)
+	loops.Wait()
+	d.log.Info("dispatcher stopped")
+	return nil
+}
+
+// open opens the queues and proves the connection.
+func (d *Dispatcher) open(ctx context.Context) ([]*stream.Queue, *stream.Link, error) {
+	js, err := jetStream(d.nc, d.config.Domain)
+	if err != nil {
+		return nil, nil, err
+	}
+	namespace, err := stream.Open(ctx, js, d.config.Namespace)
+	if err != nil {
+		return nil, nil, err
+	}
+	shortest := time.Duration(1<<63 - 1)
+	queues := make([]*stream.Queue, 0, len(d.config.Queues))
+	for _, name := range d.config.Queues {
+		queue, err := namespace.Queue(ctx, name)
+		if err != nil {
+			return nil, nil, err
+		}
+		queues = append(queues, queue)
+		shortest = min(shortest, queue.AckWait())
+	}
+	link := stream.NewLink(d.nc, shortest/15)
+	if err := link.Prove(ctx); err != nil {
+		return nil, nil, fmt.Errorf("ping server: %w", err)
+	}
+	return queues, link, nil
+}
+
+func jetStream(nc *nats.Conn, domain string) (jetstream.JetStream, error) {
+	if domain != "" {
+		return jetstream.NewWithDomain(nc, domain)
+	}
+	return jetstream.New(nc)
+}
+
+// runners makes the runners of the agents that serve a queue.
+func (d *Dispatcher) runners(queue *stream.Queue, link *stream.Link) []*agents.Runner {
+	var runners []*agents.Runner
+	for _, agent := range d.config.Agents {
+		if agent.Serves(queue.Name()) {
+			runners = append(runners, agents.NewRunner(agents.Config{
+				Agent: agent, Queue: queue, Link: link, Handlers: d.handlers,
+				Dispatcher: d.UUID(), Log: d.log,
+			}))
+		}
+	}
+	return runners
+}
+
+// watchLanes gives the queue's lanes to its runners, those that exist and
+// those that come.
+func (d *Dispatcher) watchLanes(ctx context.Context, queue *stream.Queue, runners []*agents.Runner) {
+	for ctx.Err() == nil {
+		for lane, err := range queue.WatchLanes(ctx) {
+			if err != nil {
+				d.log.Error("lanes cannot be watched", "queue", queue.Name(), "err", err)
+				continue
+			}
+			for _, runner := range runners {
+				runner.AddLane(lane)
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(watchAgain):
+		}
+	}
+}
+
+// watchConnection has all pulls made again after a reconnect, for the server
+// has forgotten those that waited.
+func (d *Dispatcher) watchConnection(ctx context.Context, link *stream.Link, runners []*agents.Runner) {
+	status := d.nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.CLOSED)
+	defer d.nc.RemoveStatusListener(status)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now, open := <-status:
+			if !open {
+				return
+			}
+			switch now {
+			case nats.CONNECTED:
+				d.log.Info("connected again", "server", d.nc.ConnectedUrlRedacted())
+				if err := link.Prove(ctx); err != nil && !errors.Is(err, context.Canceled) {
+					d.log.Warn("server does not answer a ping", "err", err)
+				}
+				for _, runner := range runners {
+					runner.Reset()
+				}
+			case nats.CLOSED:
+				d.log.Error("connection closed: no more jobs can be claimed or recorded")
+			default:
+				d.log.Warn("connection lost")
+			}
+		}
+	}
+}
+
+func (d *Dispatcher) presence(runners []*agents.Runner) stream.Presence {
+	host, _ := os.Hostname()
+	presence := stream.Presence{Dispatcher: d.UUID(), Host: host, PID: os.Getpid(), Tasks: d.tasks()}
+	for _, runner := range runners {
+		agent, jobs := runner.Presence()
+		presence.Agents = append(presence.Agents, agent)
+		presence.Jobs = append(presence.Jobs, jobs...)
+	}
+	return presence
+}
+
+func (d *Dispatcher) tasks() []string {
+	tasks := make([]string, 0, len(d.handlers))
+	for task := range d.handlers {
+		tasks = append(tasks, task)
+	}
+	slices.Sort(tasks)
+	return tasks
+}

@@ -1,0 +1,36 @@
+// Package asyncnats puts jobs on queues in NATS JetStream and returns their
+// outcomes. It is what producers import; package dispatcher performs the jobs.
+//
+// A [Task] is a named function with an argument and a result type, shared by
+// those who put its jobs and those who perform them:
+//
+//	var Thumbnail = asyncnats.Define[Image, URL]("image.thumbnail")
+//
+// A [Call] is a task with its argument and options: a value, not yet queued.
+// [Put] makes a [Job] of it, which is durable once Put has returned:
+//
+//	client, err := asyncnats.Connect(ctx, nc, asyncnats.Config{})
+//	media := client.Queue("media")
+//	thumb, err := asyncnats.Put(ctx, media, Thumbnail.Call(Image{"cat.png"}))
+//	url, err := thumb.Wait(ctx)
+//
+// The process that performs it brings the function:
+//
+//	d, err := dispatcher.New(nc, dispatcher.Config{
+//		Queues:   []string{"media"},
+//		Handlers: []job.Handler{Thumbnail.Handle(thumbnail)},
+//	})
+//	err = d.Run(ctx)
+//
+// # Guarantees
+//
+// A job whose Put returned without error is performed at least once, or ends
+// in a Failure that says why not. Exactly one outcome is recorded. A task whose
+// Retry is Never is performed at most once.
+//
+// # Limits
+//
+// Exactly-once execution is not promised: a worker may die between its work
+// and the record of it. Order is that of puts within one task; there is none
+// across tasks. docs/design.md says more.
+package asyncnats

@@ -1,0 +1,29 @@
+package asyncnats
+
+import (
+	"errors"
+
+	"github.com/asyncnats/asyncnats/stream"
+)
+
+// Errors that a caller may want to tell apart, with errors.Is.
+var (
+	// ErrNoQueue: there is no queue of that name.
+	ErrNoQueue = stream.ErrNoQueue
+	// ErrNoJob: there is neither a pending job nor a record of that ID.
+	ErrNoJob = stream.ErrNoJob
+	// ErrExists: a job with the chosen ID is not completed yet.
+	ErrExists = stream.ErrExists
+	// ErrTooLarge: a job is larger than the server takes.
+	ErrTooLarge = stream.ErrTooLarge
+	// ErrServer: the server cannot hold queues.
+	ErrServer = stream.ErrServer
+	// ErrPermission: the server does not let this connection do that.
+	ErrPermission = stream.ErrPermission
+	// ErrUnanswered: the server was not reached in time. What was asked may
+	// have happened.
+	ErrUnanswered = stream.ErrUnanswered
+	// ErrOutcomeNotKept: the job is over, and its outcome is not kept any
+	// more, or never was.
+	ErrOutcomeNotKept = errors.New("outcome was not kept")
+)

@@ -1,0 +1,123 @@
+package job
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"time"
+)
+
+// Kind says what sort of failure a [Failure] is.
+type Kind string
+
+const (
+	// KindError: the handler returned an error.
+	KindError Kind = "error"
+	// KindPanic: the handler panicked; the stack is in the Failure.
+	KindPanic Kind = "panic"
+	// KindTimeout: the attempt took longer than the job's timeout.
+	KindTimeout Kind = "timeout"
+	// KindAborted: the job was interrupted more often than its policy allows.
+	KindAborted Kind = "aborted"
+	// KindInvalid: the job could not be performed as it was put: its body
+	// cannot be read, its argument does not fit its task, its result cannot be
+	// stored.
+	KindInvalid Kind = "invalid"
+)
+
+var (
+	// ErrTimeout is the cause of a handler's context that ended because the
+	// job's timeout passed, and matches a Failure of [KindTimeout].
+	ErrTimeout = errors.New("job timed out")
+	// ErrLeaseLost is the cause of a handler's context that ended because the
+	// dispatcher could not prove in time that the job is still its own.
+	// Another attempt may be running; what the handler returns is dropped.
+	ErrLeaseLost = errors.New("lease lost: the job may already run elsewhere")
+	// ErrDraining is the cause of a handler's context that ended because its
+	// dispatcher stops. The job is handed back and starts again elsewhere.
+	ErrDraining = errors.New("dispatcher is stopping")
+	// ErrAborted matches a Failure of [KindAborted].
+	ErrAborted = errors.New("job aborted after too many interruptions")
+	// ErrInvalid matches a Failure of [KindInvalid].
+	ErrInvalid = errors.New("job cannot be performed as it was put")
+)
+
+// Failure is why a job has no result: the outcome in place of one. It is an
+// error, and errors.Is matches it with the Err variable of its kind.
+type Failure struct {
+	Kind    Kind   `msgpack:"kind" json:"kind"`
+	Message string `msgpack:"message" json:"message"`
+	// Type is the Go type of the error or of the value of the panic.
+	Type string `msgpack:"type,omitempty" json:"type,omitempty"`
+	// Stack is the stack of a panic, or the verbose form (%+v) of an error
+	// that has one. Text, cut at 10,000 characters (FEATURES 157).
+	Stack string `msgpack:"stack,omitempty" json:"stack,omitempty"`
+	// Attempt, Dispatcher and Agent say on whose account it failed.
+	Attempt    int       `msgpack:"attempt,omitempty" json:"attempt,omitempty"`
+	Dispatcher string    `msgpack:"dispatcher,omitempty" json:"dispatcher,omitempty"`
+	Agent      string    `msgpack:"agent,omitempty" json:"agent,omitempty"`
+	At         time.Time `msgpack:"at" json:"at"`
+}
+
+// longest is what is kept of a message or a stack.
+const longest = 10_000
+
+// Error returns the kind, where it says more than "error", and the message.
+func (f *Failure) Error() string {
+	if f.Kind == KindError {
+		return f.Message
+	}
+	return string(f.Kind) + ": " + f.Message
+}
+
+// Is makes errors.Is match a Failure with the Err variable of its kind.
+func (f *Failure) Is(target error) bool {
+	switch f.Kind {
+	case KindTimeout:
+		return target == ErrTimeout
+	case KindAborted:
+		return target == ErrAborted
+	case KindInvalid:
+		return target == ErrInvalid
+	}
+	return false
+}
+
+// FailureOf makes a Failure of the error that a handler returned. A Failure
+// that the handler returned itself is kept as it is.
+func FailureOf(err error) *Failure {
+	if given, ok := errors.AsType[*Failure](err); ok {
+		kept := *given
+		return &kept
+	}
+	f := &Failure{Kind: KindError, Message: cut(err.Error()), Type: fmt.Sprintf("%T", err)}
+	if verbose := fmt.Sprintf("%+v", err); verbose != err.Error() {
+		f.Stack = cut(verbose)
+	}
+	return f
+}
+
+// FailureOfPanic makes a Failure of a recovered panic. To be called in the
+// deferred function that recovered it, whose stack still holds the panic's.
+func FailureOfPanic(value any) *Failure {
+	return &Failure{
+		Kind:    KindPanic,
+		Message: cut(fmt.Sprint(value)),
+		Type:    fmt.Sprintf("%T", value),
+		Stack:   cut(string(debug.Stack())),
+	}
+}
+
+// Invalidf makes a Failure of [KindInvalid].
+func Invalidf(format string, args ...any) *Failure {
+	return &Failure{Kind: KindInvalid, Message: cut(fmt.Sprintf(format, args...))}
+}
+
+func cut(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	if len(s) <= longest {
+		return s
+	}
+	return strings.ToValidUTF8(s[:longest], "") + "\n[...TRUNCATED...]"
+}

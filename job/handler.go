@@ -1,0 +1,39 @@
+package job
+
+import "context"
+
+// Handler is the code that performs a task. asyncnats.Task.Handle makes one of
+// a typed function; a program that handles encoded values itself (as the
+// dispatch command does) fills it in.
+type Handler struct {
+	Task string
+	// Perform does the work. Its ctx ends when the attempt must stop, and
+	// context.Cause says why: ErrTimeout, ErrLeaseLost or ErrDraining. It must
+	// be safe for concurrent use. A panic becomes a Failure.
+	Perform func(ctx context.Context, arg Value) (Value, error)
+}
+
+// Info is a job as its own handler sees it.
+type Info struct {
+	ID         ID
+	Queue      string
+	Task       string
+	Attempt    int    // counts from 1
+	Dispatcher string // UUID
+	Agent      string
+}
+
+type infoKey struct{}
+
+// FromContext returns the job that is being performed under ctx. ok is false
+// outside of a handler.
+func FromContext(ctx context.Context) (info Info, ok bool) {
+	info, ok = ctx.Value(infoKey{}).(Info)
+	return info, ok
+}
+
+// NewContext returns a context whose job is info. Dispatchers call it; a test
+// of a handler may.
+func NewContext(ctx context.Context, info Info) context.Context {
+	return context.WithValue(ctx, infoKey{}, info)
+}

@@ -1,0 +1,57 @@
+package job
+
+import "time"
+
+// RecordVersion is the version of the record that this code writes and reads.
+const RecordVersion = 1
+
+// Record is what is kept of a job after it began to matter. It is written by
+// compare-and-set only, and names nonce and attempt (rule R2 of
+// docs/design.md), so that of two workers who both believe to have the job one
+// wins and the other learns it.
+type Record struct {
+	Version int    `msgpack:"v" json:"v"`
+	Nonce   Nonce  `msgpack:"nonce" json:"nonce"`
+	Task    string `msgpack:"task" json:"task"`
+	State   State  `msgpack:"state" json:"state"`
+
+	// Attempt is the attempt that wrote the record.
+	Attempt Attempt `msgpack:"attempt" json:"attempt"`
+	// Interrupts is how many attempts were interrupted so far.
+	Interrupts int `msgpack:"interrupts,omitempty" json:"interrupts,omitempty"`
+	// Outcome is set in states Callbacks and Completed.
+	Outcome *Outcome `msgpack:"outcome,omitempty" json:"outcome,omitempty"`
+
+	By      string    `msgpack:"by,omitempty" json:"by,omitempty"`
+	Put     time.Time `msgpack:"put,omitempty" json:"put,omitzero"`
+	Started time.Time `msgpack:"started,omitempty" json:"started,omitzero"`
+	Ended   time.Time `msgpack:"ended,omitempty" json:"ended,omitzero"`
+}
+
+// Attempt is one try at performing a job: the right in whose name a worker
+// writes about it.
+type Attempt struct {
+	// Number counts from 1.
+	Number int `msgpack:"n" json:"number"`
+	// Token tells two attempts of the same number apart.
+	Token Token `msgpack:"token" json:"token"`
+	// Dispatcher is the UUID of the dispatcher, Agent the name of its agent.
+	Dispatcher string `msgpack:"dispatcher" json:"dispatcher"`
+	Agent      string `msgpack:"agent" json:"agent"`
+}
+
+// Same reports whether a and b are one attempt.
+func (a Attempt) Same(b Attempt) bool { return a.Number == b.Number && a.Token == b.Token }
+
+// Token is drawn for each attempt.
+type Token uint64
+
+// Outcome is how a job ended: with a result, or with a Failure. Exactly one is
+// ever recorded per job.
+type Outcome struct {
+	Result  Value    `msgpack:"result,omitempty" json:"-"`
+	Failure *Failure `msgpack:"failure,omitempty" json:"failure,omitempty"`
+}
+
+// Succeeded reports whether the outcome is a result.
+func (o Outcome) Succeeded() bool { return o.Failure == nil }

@@ -1,0 +1,121 @@
+package job
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// SpecVersion is the version of the body that this code writes and reads.
+const SpecVersion = 1
+
+// Spec is what travels in a queue: the envelope of one job. It says what to do
+// and who asked, and carries the job's identity and its attempts so far.
+// docs/protocol.md describes its wire forms.
+type Spec struct {
+	Version int   `msgpack:"v"`
+	Nonce   Nonce `msgpack:"nonce"`
+	// Task is repeated in the subject's lane; a body whose task is not its
+	// lane's is refused.
+	Task string `msgpack:"task"`
+	Arg  Value  `msgpack:"arg,omitempty"`
+
+	// Timeout bounds one attempt; 0 is no bound.
+	Timeout time.Duration `msgpack:"timeout,omitempty"`
+	// Keep is how long the outcome is kept after the end.
+	Keep Keep `msgpack:"keep,omitempty"`
+	// Retry says what happens after an attempt that did not end well.
+	Retry Retry `msgpack:"retry,omitempty"`
+
+	// Attempt is the number of the last attempt that was begun, 0 at the put.
+	Attempt int `msgpack:"attempt,omitempty"`
+	// Again marks a put that was repeated because its first answer was lost:
+	// an earlier copy may have been stored, and even performed, so whoever
+	// claims this one looks at the record first.
+	Again bool `msgpack:"again,omitempty"`
+
+	// By is who put the job: a dispatcher's UUID, a client's name.
+	// zc.async: assignerUUID (FEATURES 11, b2).
+	By string `msgpack:"by,omitempty"`
+	// At is when it was put, by the putter's clock.
+	At time.Time `msgpack:"at,omitempty"`
+}
+
+// Check reports everything that is wrong with the spec, joined.
+func (s Spec) Check() error {
+	var errs []error
+	if s.Version != SpecVersion {
+		errs = append(errs, fmt.Errorf("body has version %d, this program reads version %d: use the same release on both sides, dispatchers first", s.Version, SpecVersion))
+	}
+	if err := CheckTask(s.Task); err != nil {
+		errs = append(errs, err)
+	}
+	switch s.Arg.Encoding {
+	case MsgPack, JSON:
+	default:
+		errs = append(errs, fmt.Errorf("argument has unknown encoding %q: must be \"json\", or absent for msgpack", s.Arg.Encoding))
+	}
+	if s.Timeout < 0 {
+		errs = append(errs, fmt.Errorf("timeout %v is negative", s.Timeout))
+	}
+	if err := s.Keep.Check(); err != nil {
+		errs = append(errs, err)
+	}
+	if err := s.Retry.Check(); err != nil {
+		errs = append(errs, err)
+	}
+	if s.Attempt < 0 {
+		errs = append(errs, fmt.Errorf("attempt %d is negative", s.Attempt))
+	}
+	return errors.Join(errs...)
+}
+
+// Keep is how long an outcome is kept.
+type Keep time.Duration
+
+const (
+	// KeepDefault keeps an outcome for as long as the records' bucket does:
+	// 24 hours unless configured.
+	KeepDefault Keep = 0
+	// KeepNone keeps no result. Whoever waits at the moment of completion
+	// gets it; later nobody does. A Failure is kept all the same, by default,
+	// since somebody has to hear of it.
+	KeepNone Keep = -1
+)
+
+// KeepFor keeps an outcome for d, rounded up to whole seconds.
+func KeepFor(d time.Duration) Keep { return Keep(d) }
+
+// Check reports a duration that cannot be kept to.
+func (k Keep) Check() error {
+	if k < KeepNone {
+		return fmt.Errorf("keep %v is negative: use KeepNone to keep nothing", time.Duration(k))
+	}
+	return nil
+}
+
+// String returns "default", "none" or the duration.
+func (k Keep) String() string {
+	switch k {
+	case KeepDefault:
+		return "default"
+	case KeepNone:
+		return "none"
+	}
+	return time.Duration(k).String()
+}
+
+// ParseKeep reads what String writes.
+func ParseKeep(s string) (Keep, error) {
+	switch s {
+	case "", "default":
+		return KeepDefault, nil
+	case "none":
+		return KeepNone, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("keep %q: must be none, default or a positive duration like 30m", s)
+	}
+	return KeepFor(d), nil
+}

@@ -1,0 +1,123 @@
+package job
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	"github.com/vmihailenco/msgpack/v5"
+)
+
+// Encoding is how the bytes of a [Value] are written.
+type Encoding string
+
+const (
+	// MsgPack is the default.
+	MsgPack Encoding = ""
+	// JSON is used by producers that are not written in Go and by the
+	// command line. A handler's result is encoded as its argument was.
+	JSON Encoding = "json"
+)
+
+// Value is an argument or a result: a Go value, encoded. The zero Value is
+// "none": what a task without argument or result carries.
+type Value struct {
+	Encoding Encoding `msgpack:"enc,omitempty"`
+	Data     []byte   `msgpack:"data,omitempty"`
+}
+
+// Encode writes v. In both encodings the names of struct fields are those of
+// their json tags, so that a struct means the same to a producer in any
+// language.
+func Encode(v any, encoding Encoding) (Value, error) {
+	var data []byte
+	var err error
+	switch encoding {
+	case MsgPack:
+		data, err = marshalMsgPack(v)
+	case JSON:
+		data, err = json.Marshal(v)
+	default:
+		return Value{}, fmt.Errorf("encode %T: unknown encoding %q", v, encoding)
+	}
+	if err != nil {
+		return Value{}, fmt.Errorf("encode %T: %w", v, err)
+	}
+	return Value{Encoding: encoding, Data: data}, nil
+}
+
+// Decode reads the value into the variable that into points to. The none Value
+// leaves it as it is.
+func (v Value) Decode(into any) error {
+	if v.IsNone() {
+		return nil
+	}
+	var err error
+	switch v.Encoding {
+	case MsgPack:
+		decoder := msgpack.NewDecoder(bytes.NewReader(v.Data))
+		decoder.SetCustomStructTag("json")
+		err = decoder.Decode(into)
+	case JSON:
+		err = json.Unmarshal(v.Data, into)
+	default:
+		err = fmt.Errorf("unknown encoding %q", v.Encoding)
+	}
+	if err != nil {
+		return fmt.Errorf("decode into %T: %w", into, err)
+	}
+	return nil
+}
+
+// IsNone reports whether v carries nothing.
+func (v Value) IsNone() bool { return len(v.Data) == 0 }
+
+// AsJSON returns the value as JSON, whatever its encoding; the none Value is
+// null. Binary data becomes base64 text, as in encoding/json.
+func (v Value) AsJSON() (json.RawMessage, error) {
+	if v.IsNone() {
+		return json.RawMessage("null"), nil
+	}
+	if v.Encoding == JSON {
+		if !json.Valid(v.Data) {
+			return nil, fmt.Errorf("value is marked JSON and is not: %.40q", v.Data)
+		}
+		return json.RawMessage(v.Data), nil
+	}
+	decoder := msgpack.NewDecoder(bytes.NewReader(v.Data))
+	decoder.SetMapDecoder(decodeMap)
+	generic, err := decoder.DecodeInterface()
+	if err != nil {
+		return nil, fmt.Errorf("value as JSON: %w", err)
+	}
+	text, err := json.Marshal(generic)
+	if err != nil {
+		return nil, fmt.Errorf("value as JSON: %w", err)
+	}
+	return text, nil
+}
+
+// decodeMap reads a map with keys of any kind as JSON can show it.
+func decodeMap(d *msgpack.Decoder) (any, error) {
+	entries, err := d.DecodeUntypedMap()
+	if err != nil {
+		return nil, err
+	}
+	named := make(map[string]any, len(entries))
+	for key, value := range entries {
+		named[fmt.Sprint(key)] = value
+	}
+	return named, nil
+}
+
+func marshalMsgPack(v any) ([]byte, error) {
+	var b bytes.Buffer
+	encoder := msgpack.NewEncoder(&b)
+	encoder.SetCustomStructTag("json")
+	encoder.SetSortMapKeys(true)
+	encoder.UseCompactInts(true)
+	if err := encoder.Encode(v); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}

@@ -1,0 +1,210 @@
+package kv
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+var (
+	// ErrNotFound: the key has no value.
+	ErrNotFound = errors.New("key not found")
+	// ErrConflict: the key was written by somebody else since it was read, or
+	// exists where it was to be created.
+	ErrConflict = errors.New("key was changed by somebody else")
+)
+
+// TTL is how long a written value lives: KeepDefault for the bucket's MaxAge,
+// Never, or a duration, rounded up to whole seconds.
+type TTL time.Duration
+
+const (
+	// Default leaves the life of a value to the bucket's MaxAge.
+	Default TTL = 0
+	// Never exempts a value from the bucket's MaxAge.
+	Never TTL = -1
+)
+
+func (t TTL) header() string {
+	if t == Never {
+		return "never"
+	}
+	seconds := (time.Duration(t) + time.Second - 1) / time.Second
+	return strconv.FormatInt(int64(seconds), 10) + "s"
+}
+
+// Codec writes and reads the values of a bucket.
+type Codec[T any] struct {
+	Encode func(T) ([]byte, error)
+	Decode func([]byte) (T, error)
+}
+
+// JSON is the codec of values that people may want to read with the nats
+// command line.
+func JSON[T any]() Codec[T] {
+	return Codec[T]{
+		Encode: func(v T) ([]byte, error) { return json.Marshal(v) },
+		Decode: func(data []byte) (v T, err error) { err = json.Unmarshal(data, &v); return v, err },
+	}
+}
+
+// Entry is a value with its place in the bucket's history.
+type Entry[T any] struct {
+	Key      string
+	Value    T
+	Revision uint64
+	Written  time.Time // by the server's clock
+}
+
+// Bucket is a KV bucket of values of one type. It is safe for concurrent use.
+type Bucket[T any] struct {
+	js      jetstream.JetStream
+	store   jetstream.KeyValue
+	name    string
+	publish string // what stands before a key in a write's subject
+	codec   Codec[T]
+}
+
+// Open opens the bucket that c names and creates it where it does not exist.
+// One that exists is used as it is, whatever else c says, provided that it
+// allows times to live and direct reads.
+func Open[T any](ctx context.Context, js jetstream.JetStream, c Config, codec Codec[T]) (*Bucket[T], error) {
+	store, err := js.KeyValue(ctx, c.Bucket)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		_, err = js.CreateStream(ctx, streamConfig(c))
+		if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			return nil, fmt.Errorf("create bucket %s: %w", c.Bucket, err)
+		}
+		store, err = js.KeyValue(ctx, c.Bucket)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open bucket %s: %w", c.Bucket, err)
+	}
+	stream, err := js.Stream(ctx, "KV_"+c.Bucket)
+	if err != nil {
+		return nil, fmt.Errorf("open bucket %s: %w", c.Bucket, err)
+	}
+	if found := stream.CachedInfo().Config; !found.AllowMsgTTL || !found.AllowDirect {
+		return nil, fmt.Errorf("bucket %s was made by somebody else and lacks per-message TTL or direct reads: enable both (nats stream edit KV_%s --allow-msg-ttl --allow-direct) or use another namespace", c.Bucket, c.Bucket)
+	}
+	publish := "$KV." + c.Bucket + "."
+	if prefix := APIPrefix(js); prefix != jetstream.DefaultAPIPrefix {
+		publish = prefix + publish
+	}
+	return &Bucket[T]{js: js, store: store, name: c.Bucket, publish: publish, codec: codec}, nil
+}
+
+// Get reads a key, from any replica: the value may be behind by the time
+// replication takes. It returns [ErrNotFound] where there is none.
+func (b *Bucket[T]) Get(ctx context.Context, key string) (Entry[T], error) {
+	found, err := b.store.Get(ctx, key)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return Entry[T]{}, ErrNotFound
+	}
+	if err != nil {
+		return Entry[T]{}, fmt.Errorf("read %s of %s: %w", key, b.name, err)
+	}
+	return b.entry(key, found.Value(), found.Revision(), found.Created())
+}
+
+// Latest reads a key from the bucket's leader: what it returns was the last
+// value at some moment during the call.
+func (b *Bucket[T]) Latest(ctx context.Context, key string) (Entry[T], error) {
+	revision, marker, data, written, err := b.leader(ctx, key)
+	if err != nil {
+		return Entry[T]{}, err
+	}
+	if revision == 0 || marker {
+		return Entry[T]{}, ErrNotFound
+	}
+	return b.entry(key, data, revision, written)
+}
+
+// Create writes a key that has no value, and returns its revision. It returns
+// [ErrConflict] where there is one.
+func (b *Bucket[T]) Create(ctx context.Context, key string, value T, ttl TTL) (uint64, error) {
+	revision, err := b.write(ctx, key, value, 0, ttl)
+	if !errors.Is(err, ErrConflict) {
+		return revision, err
+	}
+	last, marker, _, _, readErr := b.leader(ctx, key)
+	if readErr != nil || !marker {
+		return 0, errors.Join(err, readErr)
+	}
+	return b.write(ctx, key, value, last, ttl)
+}
+
+// Update writes a key whose revision is the one given, and returns the new
+// revision. It returns [ErrConflict] where the key has another.
+func (b *Bucket[T]) Update(ctx context.Context, key string, value T, revision uint64, ttl TTL) (uint64, error) {
+	return b.write(ctx, key, value, revision, ttl)
+}
+
+// Delete removes a key whose revision is the one given. It returns
+// [ErrConflict] where the key has another.
+func (b *Bucket[T]) Delete(ctx context.Context, key string, revision uint64) error {
+	if err := b.store.Delete(ctx, key, jetstream.LastRevision(revision)); err != nil {
+		return fmt.Errorf("delete %s of %s: %w", key, b.name, conflict(err))
+	}
+	return nil
+}
+
+// PurgeAll removes every key that matches pattern (NATS wildcards), whatever
+// its value.
+func (b *Bucket[T]) PurgeAll(ctx context.Context, pattern string) error {
+	stream, err := b.js.Stream(ctx, "KV_"+b.name)
+	if err == nil {
+		err = stream.Purge(ctx, jetstream.WithPurgeSubject("$KV."+b.name+"."+pattern))
+	}
+	if err != nil {
+		return fmt.Errorf("purge %s of %s: %w", pattern, b.name, err)
+	}
+	return nil
+}
+
+// write publishes the value, conditional on the key's last revision (0 for a
+// key without one).
+func (b *Bucket[T]) write(ctx context.Context, key string, value T, revision uint64, ttl TTL) (uint64, error) {
+	data, err := b.codec.Encode(value)
+	if err != nil {
+		return 0, fmt.Errorf("write %s of %s: %w", key, b.name, err)
+	}
+	msg := nats.NewMsg(b.publish + key)
+	msg.Data = data
+	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(revision, 10))
+	if ttl != Default {
+		msg.Header.Set(jetstream.MsgTTLHeader, ttl.header())
+	}
+	ack, err := b.js.PublishMsg(ctx, msg)
+	if err != nil {
+		return 0, fmt.Errorf("write %s of %s: %w", key, b.name, conflict(err))
+	}
+	return ack.Sequence, nil
+}
+
+// conflict maps the server's two codes of a failed expectation (one of a
+// single server, one of a cluster) to [ErrConflict].
+func conflict(err error) error {
+	var refused *jetstream.APIError
+	if errors.As(err, &refused) {
+		switch refused.ErrorCode {
+		case jetstream.JSErrCodeStreamWrongLastSequence, jetstream.JSErrCodeStreamWrongLastSequenceConstant:
+			return ErrConflict
+		}
+	}
+	return err
+}
+
+func (b *Bucket[T]) entry(key string, data []byte, revision uint64, written time.Time) (Entry[T], error) {
+	value, err := b.codec.Decode(data)
+	if err != nil {
+		return Entry[T]{}, fmt.Errorf("read %s of %s: %w", key, b.name, err)
+	}
+	return Entry[T]{Key: key, Value: value, Revision: revision, Written: written}, nil
+}

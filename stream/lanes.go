@@ -1,0 +1,123 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/asyncnats/asyncnats/kv"
+)
+
+// laneEntry is what the namespace's bucket keeps of a lane.
+type laneEntry struct {
+	Task    string    `json:"task"`
+	Created time.Time `json:"created"`
+}
+
+// laneSet remembers the lanes that this process has registered.
+type laneSet struct {
+	mu    sync.RWMutex
+	lanes map[Lane]bool
+}
+
+func (s *laneSet) has(lane Lane) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.lanes[lane]
+}
+
+func (s *laneSet) add(lane Lane) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lanes == nil {
+		s.lanes = make(map[Lane]bool)
+	}
+	s.lanes[lane] = true
+}
+
+// Register makes a lane known to every dispatcher, before the first job is put
+// on it. Registering is idempotent, and remembered by this process.
+//
+// A crash between the registration and the put leaves a lane without jobs,
+// which costs its pullers an idle pull.
+func (q *Queue) Register(ctx context.Context, lane Lane) error {
+	if q.known.has(lane) {
+		return nil
+	}
+	_, err := q.ns.lanes.Create(ctx, q.names.laneKey(lane), laneEntry{Task: lane.Task, Created: time.Now().UTC()}, kv.Never)
+	if err != nil && !errors.Is(err, kv.ErrConflict) {
+		return explain(q.conn(), fmt.Sprintf("register lane %s of queue %s", lane.Token(), q.names.queue), err)
+	}
+	q.known.add(lane)
+	return nil
+}
+
+// Lanes lists the registered lanes, sorted.
+func (q *Queue) Lanes(ctx context.Context) ([]Lane, error) {
+	entries, err := q.ns.lanes.List(ctx, q.names.laneKeys())
+	if err != nil {
+		return nil, explain(q.conn(), "list lanes of queue "+q.names.queue, err)
+	}
+	lanes := make([]Lane, 0, len(entries))
+	for _, entry := range entries {
+		lane, err := q.laneOf(entry.Key)
+		if err != nil {
+			return nil, err
+		}
+		lanes = append(lanes, lane)
+	}
+	slices.SortFunc(lanes, func(a, b Lane) int { return strings.Compare(a.Task, b.Task) })
+	return lanes, nil
+}
+
+// WatchLanes yields the registered lanes and then new ones, until ctx ends.
+// Lanes are never withdrawn while their queue exists.
+func (q *Queue) WatchLanes(ctx context.Context) iter.Seq2[Lane, error] {
+	return func(yield func(Lane, error) bool) {
+		for change, err := range q.ns.lanes.Watch(ctx, q.names.laneKeys()) {
+			if err == nil && (change.Current || change.Deleted) {
+				continue
+			}
+			var lane Lane
+			if err == nil {
+				lane, err = q.laneOf(change.Entry.Key)
+			}
+			if !yield(lane, err) {
+				return
+			}
+		}
+	}
+}
+
+func (q *Queue) laneOf(key string) (Lane, error) {
+	return ParseLane(strings.TrimPrefix(key, "lane."+q.names.queue+"."))
+}
+
+// consumer makes sure that the lane has its durable consumer, and returns the
+// ack wait that it has. One that somebody else made is used as it is if it can
+// serve, and refused with a [*ConfigError] if not; it is never altered.
+func (q *Queue) consumer(ctx context.Context, lane Lane) (ackWait time.Duration, err error) {
+	step := fmt.Sprintf("open lane %s of queue %s", lane.Token(), q.names.queue)
+	consumer, err := q.ns.js.CreateConsumer(ctx, q.names.stream(), consumerConfig(q.names, lane, q.AckWait()))
+	if errors.Is(err, jetstream.ErrConsumerExists) {
+		consumer, err = q.ns.js.Consumer(ctx, q.names.stream(), lane.Token())
+	}
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return 0, fmt.Errorf("%s: %w", step, ErrNoQueue)
+	}
+	if err != nil {
+		return 0, explain(q.conn(), step, err)
+	}
+	found := consumer.CachedInfo().Config
+	if wrong := consumerProblems(q.names, lane, found); len(wrong) > 0 {
+		return 0, &ConfigError{What: fmt.Sprintf("consumer %s of stream %s", lane.Token(), q.names.stream()), Problems: wrong}
+	}
+	return found.AckWait, nil
+}

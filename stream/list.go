@@ -1,0 +1,233 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/kv"
+)
+
+// Waiting returns up to limit jobs of the queue that are not completed, oldest
+// first: pending ones, and those that are performed now.
+func (q *Queue) Waiting(ctx context.Context, limit int) ([]Stored, error) {
+	messages, err := jetstreamext.GetBatch(ctx, q.ns.js, q.names.stream(), limit,
+		jetstreamext.GetBatchSubject(q.names.jobs()), jetstreamext.GetBatchSeq(1))
+	if err != nil {
+		return nil, explain(q.conn(), "list jobs of queue "+q.names.queue, err)
+	}
+	var jobs []Stored
+	for message, err := range messages {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			break
+		}
+		if err != nil {
+			return nil, explain(q.conn(), "list jobs of queue "+q.names.queue, err)
+		}
+		stored, err := q.stored(message)
+		if err != nil {
+			continue // a stray: Info counts those
+		}
+		jobs = append(jobs, stored)
+	}
+	return jobs, nil
+}
+
+// KeptRecord is a record with the job it belongs to.
+type KeptRecord struct {
+	ID     job.ID
+	Record job.Record
+}
+
+// recordsPerRead is how many records one read asks for.
+const recordsPerRead = 1000
+
+// Recent returns up to limit records of the queue that keep accepts, the one
+// written last first. It reads backwards in growing windows, so that the first
+// page costs the same however many records there are.
+func (q *Queue) Recent(ctx context.Context, limit int, keep func(KeptRecord) bool) ([]KeptRecord, error) {
+	step := "list records of queue " + q.names.queue
+	bucket, err := q.ns.js.Stream(ctx, "KV_"+recordsBucket(q.ns.name))
+	if err != nil {
+		return nil, explain(q.conn(), step, err)
+	}
+	state := bucket.CachedInfo().State
+	var found []KeptRecord
+	upTo := state.LastSeq + 1
+	for window := uint64(4 * limit); upTo > state.FirstSeq && len(found) < limit; window *= 4 {
+		from := max(state.FirstSeq, upTo-min(upTo, window))
+		records, err := q.recordsBetween(ctx, from, upTo)
+		if err != nil {
+			return nil, explain(q.conn(), step, err)
+		}
+		for _, record := range slices.Backward(records) {
+			if keep(record) && len(found) < limit {
+				found = append(found, record)
+			}
+		}
+		upTo = from
+	}
+	return found, nil
+}
+
+// recordsBetween reads the queue's records with revisions in [from, upTo),
+// oldest first. Markers and records that cannot be read are left out.
+func (q *Queue) recordsBetween(ctx context.Context, from, upTo uint64) ([]KeptRecord, error) {
+	bucket := recordsBucket(q.ns.name)
+	prefix := "$KV." + bucket + "." + q.names.queue + "."
+	var records []KeptRecord
+	for from < upTo {
+		messages, err := jetstreamext.GetBatch(ctx, q.ns.js, "KV_"+bucket, recordsPerRead,
+			jetstreamext.GetBatchSubject(prefix+"*"), jetstreamext.GetBatchSeq(from))
+		if err != nil {
+			return nil, err
+		}
+		read := 0
+		for message, err := range messages {
+			if errors.Is(err, jetstreamext.ErrNoMessages) {
+				break
+			}
+			if err != nil {
+				return nil, err
+			}
+			read++
+			from = message.Sequence + 1
+			if message.Sequence >= upTo {
+				return records, nil
+			}
+			record, err := job.DecodeRecord(message.Data)
+			if err == nil {
+				records = append(records, KeptRecord{ID: job.ID(strings.TrimPrefix(message.Subject, prefix)), Record: record})
+			}
+		}
+		if read < recordsPerRead {
+			break
+		}
+	}
+	return records, nil
+}
+
+// Info is what is known of a queue.
+type Info struct {
+	Name    string    `json:"name"`
+	AckWait Duration  `json:"ack_wait"`
+	Created time.Time `json:"created"`
+	// Messages and Bytes are the size of the queue's stream, its meta message
+	// not counted.
+	Messages uint64     `json:"messages"`
+	Bytes    uint64     `json:"bytes"`
+	Replicas int        `json:"replicas"`
+	Lanes    []LaneInfo `json:"lanes"`
+	// Strays is how many messages no lane accounts for: published by hand on
+	// a lane that is not registered. Nobody will perform them.
+	Strays uint64 `json:"strays"`
+	// Dispatchers are those that answered.
+	Dispatchers []Presence `json:"dispatchers"`
+}
+
+// LaneInfo is what is known of a lane.
+type LaneInfo struct {
+	Task string `json:"task"`
+	// Pending is how many jobs nobody has, Assigned how many were delivered
+	// and are not completed.
+	Pending  uint64 `json:"pending"`
+	Assigned int    `json:"assigned"`
+	// Served is how many of the dispatchers that answered take the lane's
+	// jobs. At 0 they stay pending.
+	Served int `json:"served"`
+}
+
+// Info asks for the state of the queue, its lanes and, for as long as patience
+// lasts, its dispatchers.
+func (q *Queue) Info(ctx context.Context, patience time.Duration) (Info, error) {
+	step := "look at queue " + q.names.queue
+	lanes, err := q.Lanes(ctx)
+	if err != nil {
+		return Info{}, err
+	}
+	handle, err := q.ns.js.Stream(ctx, q.names.stream())
+	if err != nil {
+		return Info{}, explain(q.conn(), step, err)
+	}
+	found := handle.CachedInfo()
+	info := Info{
+		Name: q.names.queue, AckWait: q.meta.AckWait, Created: q.meta.Created,
+		Messages: found.State.Msgs - min(found.State.Msgs, 1), Bytes: found.State.Bytes, Replicas: found.Config.Replicas,
+	}
+	if info.Dispatchers, err = q.Who(ctx, patience); err != nil {
+		return Info{}, explain(q.conn(), step, err)
+	}
+	accounted := uint64(0)
+	for _, lane := range lanes {
+		view, err := q.laneInfo(ctx, lane)
+		if err != nil {
+			return Info{}, explain(q.conn(), step, err)
+		}
+		for _, dispatcher := range info.Dispatchers {
+			if slices.Contains(dispatcher.Tasks, lane.Task) {
+				view.Served++
+			}
+		}
+		accounted += view.Pending + uint64(view.Assigned)
+		info.Lanes = append(info.Lanes, view)
+	}
+	info.Strays = info.Messages - min(info.Messages, accounted)
+	return info, nil
+}
+
+// laneInfo counts a lane's jobs: by its consumer, or where nobody ever pulled
+// from it and there is none, in the stream.
+func (q *Queue) laneInfo(ctx context.Context, lane Lane) (LaneInfo, error) {
+	view := LaneInfo{Task: lane.Task}
+	consumer, err := q.ns.js.Consumer(ctx, q.names.stream(), lane.Token())
+	switch {
+	case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrConsumerDoesNotExist):
+		view.Pending, err = q.count(ctx, q.names.lane(lane))
+		return view, err
+	case err != nil:
+		return view, err
+	}
+	info := consumer.CachedInfo()
+	// A job that was handed back is in both of the server's numbers' gaps: it
+	// waits for redelivery, not yet given out again.
+	view.Pending, view.Assigned = info.NumPending, info.NumAckPending
+	return view, nil
+}
+
+// count counts the messages on a subject with wildcards, by what a direct get
+// of the first says of the rest.
+func (q *Queue) count(ctx context.Context, subject string) (uint64, error) {
+	ctx, cancel := withTimeout(ctx, q.ns.js.Options().DefaultTimeout)
+	defer cancel()
+	request := fmt.Sprintf(`{"seq":1,"batch":1,"next_by_subj":%q}`, subject)
+	reply, err := q.conn().RequestWithContext(ctx, kv.APIPrefix(q.ns.js)+"DIRECT.GET."+q.names.stream(), []byte(request))
+	if err != nil {
+		return 0, err
+	}
+	if reply.Header.Get("Status") == "404" {
+		return 0, nil
+	}
+	rest, err := strconv.ParseUint(reply.Header.Get("Nats-Num-Pending"), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("count %s: %w", subject, err)
+	}
+	return rest + 1, nil
+}
+
+// Assigned reports whether any job of a lane was delivered and is not
+// completed.
+func (q *Queue) Assigned(ctx context.Context, lane Lane) (bool, error) {
+	view, err := q.laneInfo(ctx, lane)
+	if err != nil {
+		return false, explain(q.conn(), "look at lane "+lane.Token(), err)
+	}
+	return view.Assigned > 0, nil
+}

@@ -1,0 +1,104 @@
+package stream
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/asyncnats/asyncnats/job"
+)
+
+// Every name on the server is made and read in this file.
+//
+//	async.<queue>.meta                the first message: what this queue is
+//	async.<queue>.job.<lane>.<id>     a pending job
+//	async.<queue>.later.<lane>.<id>   a schedule that will become that job
+//	async.<queue>.wait.<lane>.<id>    a job that waits for other jobs
+//	async.<queue>.done.<id>           not stored: an outcome was recorded
+//	async.<queue>.ctl.<verb>          not stored: questions to dispatchers
+
+// DefaultNamespace is the namespace used where none is named.
+const DefaultNamespace = "async"
+
+// Lane is one disjoint part of a queue: the jobs of one task.
+type Lane struct {
+	Task string
+}
+
+// Token is the lane as one token, legal in a subject, in a consumer name and
+// in a KV key alike: the task with '=' for its dots.
+func (l Lane) Token() string { return strings.ReplaceAll(l.Task, ".", "=") }
+
+// ParseLane reads what Token writes.
+func ParseLane(token string) (Lane, error) {
+	lane := Lane{Task: strings.ReplaceAll(token, "=", ".")}
+	if strings.Contains(token, ".") || job.CheckTask(lane.Task) != nil {
+		return Lane{}, fmt.Errorf("illegal lane %q: must be a task with '=' for its dots, like image=thumbnail", token)
+	}
+	return lane, nil
+}
+
+// names makes the names of one queue.
+type names struct {
+	namespace, queue string
+}
+
+func (n names) subject(parts ...string) string {
+	return n.namespace + "." + n.queue + "." + strings.Join(parts, ".")
+}
+
+func (n names) stream() string { return streamPrefix(n.namespace) + n.queue }
+
+func (n names) meta() string { return n.subject("meta") }
+
+// stored lists the subjects of the queue's stream.
+func (n names) stored() []string {
+	return []string{n.meta(), n.subject("job.*.*"), n.subject("later.*.*"), n.subject("wait.*.*")}
+}
+
+func (n names) job(lane Lane, id job.ID) string {
+	return n.subject("job", lane.Token(), string(id))
+}
+
+// lane is the filter of a lane's consumer.
+func (n names) lane(lane Lane) string { return n.subject("job", lane.Token(), "*") }
+
+// jobs matches every pending job.
+func (n names) jobs() string { return n.subject("job.*.*") }
+
+// anywhere matches every stored subject of an ID.
+func (n names) anywhere(id job.ID) string { return n.subject("*", "*", string(id)) }
+
+func (n names) done(id job.ID) string { return n.subject("done", string(id)) }
+
+func (n names) who() string { return n.subject("ctl.who") }
+
+// record is the key of a job's record.
+func (n names) record(id job.ID) string { return n.queue + "." + string(id) }
+
+// records matches the keys of all records of the queue.
+func (n names) records() string { return n.queue + ".*" }
+
+func (n names) laneKey(lane Lane) string { return "lane." + n.queue + "." + lane.Token() }
+
+func (n names) laneKeys() string { return "lane." + n.queue + ".*" }
+
+// parseJob reads the lane and the ID of a stored subject.
+func (n names) parseJob(subject string) (Lane, job.ID, error) {
+	rest, ok := strings.CutPrefix(subject, n.namespace+"."+n.queue+".")
+	parts := strings.Split(rest, ".")
+	if !ok || len(parts) != 3 {
+		return Lane{}, "", fmt.Errorf("subject %q is not that of a job in queue %s", subject, n.queue)
+	}
+	lane, err := ParseLane(parts[1])
+	if err != nil {
+		return Lane{}, "", err
+	}
+	id, err := job.ParseID(parts[2])
+	return lane, id, err
+}
+
+func streamPrefix(namespace string) string { return strings.ToUpper(namespace) + "_" }
+
+func recordsBucket(namespace string) string { return streamPrefix(namespace) + "JOBS" }
+
+func dispatchersBucket(namespace string) string { return streamPrefix(namespace) + "DISPATCHERS" }

@@ -1,0 +1,120 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/kv"
+)
+
+// Queue is one queue, opened. It is safe for concurrent use.
+type Queue struct {
+	ns         *Namespace
+	names      names
+	meta       Meta
+	maxMsgSize int // the stream's limit on a message; -1 for none
+	known      laneSet
+}
+
+// Name returns the queue's name.
+func (q *Queue) Name() string { return q.names.queue }
+
+// AckWait returns how long a lease of the queue lasts without being extended.
+func (q *Queue) AckWait() time.Duration { return time.Duration(q.meta.AckWait) }
+
+// Namespace returns the namespace that the queue is in.
+func (q *Queue) Namespace() *Namespace { return q.ns }
+
+func (q *Queue) conn() *nats.Conn { return q.ns.js.Conn() }
+
+// Stored is a job's message as it lies in the queue.
+type Stored struct {
+	Lane     Lane
+	ID       job.ID
+	Sequence uint64
+	Stored   time.Time // by the server's clock
+	Body     []byte
+}
+
+// Spec decodes the body.
+func (s Stored) Spec() (job.Spec, error) {
+	return job.DecodeSpec(s.Body, s.Lane.Task, job.NonceAt(s.Sequence, s.Stored))
+}
+
+// Find returns the message of the job with that ID, wherever in the queue it
+// is. It returns [ErrNoJob] where there is none. It reads any replica.
+func (q *Queue) Find(ctx context.Context, id job.ID) (Stored, error) {
+	found, err := q.last(ctx, q.names.anywhere(id))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return Stored{}, fmt.Errorf("job %s in queue %s: %w", id, q.names.queue, ErrNoJob)
+	}
+	if err != nil {
+		return Stored{}, explain(q.conn(), fmt.Sprintf("look for job %s in queue %s", id, q.names.queue), err)
+	}
+	return q.stored(found)
+}
+
+func (q *Queue) stored(found *jetstream.RawStreamMsg) (Stored, error) {
+	lane, id, err := q.names.parseJob(found.Subject)
+	return Stored{
+		Lane: lane, ID: id, Sequence: found.Sequence, Stored: found.Time, Body: found.Data,
+	}, err
+}
+
+// remove deletes a message by its sequence, and is content where it is gone.
+func (q *Queue) remove(ctx context.Context, sequence uint64) error {
+	handle, err := q.ns.js.Stream(ctx, q.names.stream())
+	if err == nil {
+		err = handle.DeleteMsg(ctx, sequence)
+	}
+	if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+		return explain(q.conn(), fmt.Sprintf("remove message %d of queue %s", sequence, q.names.queue), err)
+	}
+	return nil
+}
+
+// last reads the last message on a subject, wildcards allowed, by direct get.
+// (jetstream.Stream's own method puts the subject into the request's subject,
+// where wildcards are not allowed.)
+func (q *Queue) last(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
+	ctx, cancel := withTimeout(ctx, q.ns.js.Options().DefaultTimeout)
+	defer cancel()
+	request := kv.APIPrefix(q.ns.js) + "DIRECT.GET." + q.names.stream()
+	reply, err := q.conn().RequestWithContext(ctx, request, []byte(`{"last_by_subj":`+strconv.Quote(subject)+`}`))
+	if err != nil {
+		return nil, err
+	}
+	switch status := reply.Header.Get("Status"); {
+	case status == "404" && len(reply.Data) == 0:
+		return nil, jetstream.ErrMsgNotFound
+	case status != "" && reply.Header.Get(jetstream.SequenceHeader) == "":
+		return nil, fmt.Errorf("direct get: %s %s", status, reply.Header.Get("Description"))
+	}
+	sequence, err := strconv.ParseUint(reply.Header.Get(jetstream.SequenceHeader), 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("direct get: sequence: %w", err)
+	}
+	stored, err := time.Parse(time.RFC3339Nano, reply.Header.Get(jetstream.TimeStampHeaer))
+	if err != nil {
+		return nil, fmt.Errorf("direct get: time: %w", err)
+	}
+	return &jetstream.RawStreamMsg{
+		Subject: reply.Header.Get(jetstream.SubjectHeader), Sequence: sequence, Time: stored, Data: reply.Data,
+	}, nil
+}
+
+// wrongSequence reports the server's refusal of an expectation: one code of a
+// single server, another of a cluster.
+func wrongSequence(err error) bool {
+	var refused *jetstream.APIError
+	return errors.As(err, &refused) &&
+		(refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
+			refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
+}

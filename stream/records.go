@@ -1,0 +1,101 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/kv"
+)
+
+// Record reads a job's record from the leader, with its revision. found is
+// false where there is none.
+func (q *Queue) Record(ctx context.Context, id job.ID) (record job.Record, revision uint64, found bool, err error) {
+	entry, err := q.ns.records.Latest(ctx, q.names.record(id))
+	return q.recordOf(id, entry, err)
+}
+
+// PeekRecord reads a job's record from any replica: it may be behind, and
+// costs the leader nothing.
+func (q *Queue) PeekRecord(ctx context.Context, id job.ID) (record job.Record, revision uint64, found bool, err error) {
+	entry, err := q.ns.records.Get(ctx, q.names.record(id))
+	return q.recordOf(id, entry, err)
+}
+
+func (q *Queue) recordOf(id job.ID, entry kv.Entry[job.Record], err error) (job.Record, uint64, bool, error) {
+	if errors.Is(err, kv.ErrNotFound) {
+		return job.Record{}, 0, false, nil
+	}
+	if err != nil {
+		return job.Record{}, 0, false, explain(q.conn(), fmt.Sprintf("read the record of job %s", id), err)
+	}
+	return entry.Value, entry.Revision, true, nil
+}
+
+// Write writes a job's record on the condition that its revision is still the
+// one given, 0 for a job without a record, and returns the new revision. Where
+// it is not, the error is [kv.ErrConflict].
+//
+// A completed record lives for as long as keep says, and at least twice the
+// ack wait, for a redelivery must find it; any other lives until it is
+// replaced.
+func (q *Queue) Write(ctx context.Context, id job.ID, record job.Record, revision uint64, keep job.Keep) (uint64, error) {
+	ttl := kv.Never
+	switch {
+	case record.State.Final() && keep == job.KeepDefault:
+		ttl = kv.Default
+	case record.State.Final():
+		ttl = kv.TTL(max(time.Duration(keep), 2*q.AckWait()))
+	}
+	key := q.names.record(id)
+	if revision == 0 {
+		return q.ns.records.Create(ctx, key, record, ttl)
+	}
+	return q.ns.records.Update(ctx, key, record, revision, ttl)
+}
+
+// Announce tells whoever waits for the job that its outcome is recorded. It is
+// not stored: who misses it reads the record.
+func (q *Queue) Announce(id job.ID, record job.Record) error {
+	data, err := job.EncodeRecord(record)
+	if err != nil {
+		return err
+	}
+	return q.conn().Publish(q.names.done(id), data)
+}
+
+// Announced is a subscription to the announcement of one job's outcome.
+type Announced struct {
+	sub     *nats.Subscription
+	records chan job.Record
+}
+
+// Await subscribes to the announcement of a job's outcome.
+func (q *Queue) Await(id job.ID) (*Announced, error) {
+	a := &Announced{records: make(chan job.Record, 1)}
+	var err error
+	a.sub, err = q.conn().Subscribe(q.names.done(id), func(msg *nats.Msg) {
+		record, err := job.DecodeRecord(msg.Data)
+		if err != nil {
+			return // somebody else's message; the record itself will be read
+		}
+		select {
+		case a.records <- record:
+		default:
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("wait for job %s: %w", id, err)
+	}
+	return a, nil
+}
+
+// Records yields announced records.
+func (a *Announced) Records() <-chan job.Record { return a.records }
+
+// Close ends the subscription.
+func (a *Announced) Close() { _ = a.sub.Unsubscribe() }

@@ -1,0 +1,136 @@
+package asyncnats
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/asyncnats/asyncnats/job"
+)
+
+// None is the argument type of a task without argument, or the result type of
+// one without result.
+type None struct{}
+
+// Task is a named function with an argument type A and a result type R: what
+// producers and workers share. It is an immutable value; its methods return
+// changed copies.
+//
+// Arguments and results are encoded in msgpack, with the field names of their
+// json tags. A or R may be [job.Value]: it passes encoded values untouched.
+type Task[A, R any] struct {
+	options options
+}
+
+// options is what a task or a call says of its jobs.
+type options struct {
+	task    string
+	id      string
+	arg     any
+	timeout time.Duration
+	keep    job.Keep
+	retry   job.Retry
+}
+
+// Define returns the task of that name: parts of letters, digits, '-' and '_',
+// joined by dots. A name that is not legal is refused when a job of the task is
+// put, and when a dispatcher with a handler for it is made.
+func Define[A, R any](name string) Task[A, R] {
+	return Task[A, R]{options{task: name}}
+}
+
+// Name returns the task's name.
+func (t Task[A, R]) Name() string { return t.options.task }
+
+// Timeout bounds each attempt: when it passes, the handler's context ends with
+// job.ErrTimeout, and if the handler then returns an error the job fails with
+// job.KindTimeout. 0, the default, is no bound.
+func (t Task[A, R]) Timeout(d time.Duration) Task[A, R] { t.options.timeout = d; return t }
+
+// Keep says how long outcomes are kept: job.KeepDefault (24 hours unless the
+// namespace says otherwise), job.KeepNone, or job.KeepFor a duration.
+func (t Task[A, R]) Keep(k job.Keep) Task[A, R] { t.options.keep = k; return t }
+
+// Retry says what happens to jobs whose worker died.
+func (t Task[A, R]) Retry(r job.Retry) Task[A, R] { t.options.retry = r; return t }
+
+// Call returns the task with its argument, to be put on a queue.
+func (t Task[A, R]) Call(arg A) Call[R] {
+	t.options.arg = arg
+	return Call[R]{t.options}
+}
+
+// Handle returns the handler that performs the task with f. An error that f
+// returns, or a panic, becomes the job's [job.Failure].
+func (t Task[A, R]) Handle(f func(ctx context.Context, arg A) (R, error)) job.Handler {
+	return job.Handler{
+		Task: t.options.task,
+		Perform: func(ctx context.Context, encoded job.Value) (job.Value, error) {
+			var arg A
+			if err := decodeValue(encoded, &arg); err != nil {
+				return job.Value{}, job.Invalidf("argument does not fit task %s: %v", t.options.task, err)
+			}
+			result, err := f(ctx, arg)
+			if err != nil {
+				return job.Value{}, err
+			}
+			value, err := encodeValue(result, encoded.Encoding)
+			if err != nil {
+				return job.Value{}, job.Invalidf("result of task %s: %v", t.options.task, err)
+			}
+			return value, nil
+		},
+	}
+}
+
+// Call is a task with its argument and options, whose job returns an R. It is
+// an immutable value; its methods return changed copies. It can be put any
+// number of times, unless it has an ID.
+type Call[R any] struct {
+	options options
+}
+
+// Task returns the name of the task that is called.
+func (c Call[R]) Task() string { return c.options.task }
+
+// ID chooses the job's ID, so that a second job with it is refused until the
+// first is completed: 1 to 128 letters, digits, '-', '_', '/' or '='.
+func (c Call[R]) ID(id string) Call[R] { c.options.id = id; return c }
+
+// Timeout is [Task.Timeout] for this call.
+func (c Call[R]) Timeout(d time.Duration) Call[R] { c.options.timeout = d; return c }
+
+// Keep is [Task.Keep] for this call.
+func (c Call[R]) Keep(k job.Keep) Call[R] { c.options.keep = k; return c }
+
+// Retry is [Task.Retry] for this call.
+func (c Call[R]) Retry(r job.Retry) Call[R] { c.options.retry = r; return c }
+
+func (o options) encode() (job.Value, error) {
+	value, err := encodeValue(o.arg, job.MsgPack)
+	if err != nil {
+		return job.Value{}, fmt.Errorf("argument of %s: %w", o.task, err)
+	}
+	return value, nil
+}
+
+func encodeValue(v any, encoding job.Encoding) (job.Value, error) {
+	switch given := v.(type) {
+	case job.Value:
+		return given, nil
+	case None:
+		return job.Value{}, nil
+	}
+	return job.Encode(v, encoding)
+}
+
+func decodeValue(encoded job.Value, into any) error {
+	switch wanted := into.(type) {
+	case *job.Value:
+		*wanted = encoded
+		return nil
+	case *None:
+		return nil
+	}
+	return encoded.Decode(into)
+}
