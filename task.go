@@ -47,8 +47,7 @@ func (t Task[A, R]) Name() string { return t.options.task }
 // job.KindTimeout. 0, the default, is no bound.
 func (t Task[A, R]) Timeout(d time.Duration) Task[A, R] { t.options.timeout = d; return t }
 
-// Keep says how long outcomes are kept: job.KeepDefault (24 hours unless the
-// namespace says otherwise), job.KeepNone, or job.KeepFor a duration.
+// Keep says how long outcomes are kept: job.KeepDefault (24 hours), job.KeepNone, or job.KeepFor a duration.
 func (t Task[A, R]) Keep(k job.Keep) Task[A, R] { t.options.keep = k; return t }
 
 // Retry says what happens to jobs whose worker died.

@@ -20,23 +20,12 @@ var (
 	ErrConflict = errors.New("key was changed by somebody else")
 )
 
-// TTL is how long a written value lives: KeepDefault for the bucket's MaxAge,
-// Never, or a duration, rounded up to whole seconds.
-type TTL time.Duration
+// Forever, as the time to live of a value, keeps it until it is replaced.
+const Forever time.Duration = 0
 
-const (
-	// Default leaves the life of a value to the bucket's MaxAge.
-	Default TTL = 0
-	// Never exempts a value from the bucket's MaxAge.
-	Never TTL = -1
-)
-
-func (t TTL) header() string {
-	if t == Never {
-		return "never"
-	}
-	seconds := (time.Duration(t) + time.Second - 1) / time.Second
-	return strconv.FormatInt(int64(seconds), 10) + "s"
+// ttlHeader writes a time to live in whole seconds, rounded up.
+func ttlHeader(ttl time.Duration) string {
+	return strconv.FormatInt(int64((ttl+time.Second-1)/time.Second), 10) + "s"
 }
 
 // Codec writes and reads the values of a bucket.
@@ -126,9 +115,10 @@ func (b *Bucket[T]) Latest(ctx context.Context, key string) (Entry[T], error) {
 	return b.entry(key, data, revision, written)
 }
 
-// Create writes a key that has no value, and returns its revision. It returns
-// [ErrConflict] where there is one.
-func (b *Bucket[T]) Create(ctx context.Context, key string, value T, ttl TTL) (uint64, error) {
+// Create writes a key that has no value, and returns its revision. The value
+// is removed after ttl, unless that is [Forever]. Create returns [ErrConflict]
+// where the key has a value.
+func (b *Bucket[T]) Create(ctx context.Context, key string, value T, ttl time.Duration) (uint64, error) {
 	revision, err := b.write(ctx, key, value, 0, ttl)
 	if !errors.Is(err, ErrConflict) {
 		return revision, err
@@ -140,9 +130,9 @@ func (b *Bucket[T]) Create(ctx context.Context, key string, value T, ttl TTL) (u
 	return b.write(ctx, key, value, last, ttl)
 }
 
-// Update writes a key whose revision is the one given, and returns the new
-// revision. It returns [ErrConflict] where the key has another.
-func (b *Bucket[T]) Update(ctx context.Context, key string, value T, revision uint64, ttl TTL) (uint64, error) {
+// Update writes a key whose revision is the one given, with a time to live of
+// its own, and returns the new revision. It returns [ErrConflict] where the key has another.
+func (b *Bucket[T]) Update(ctx context.Context, key string, value T, revision uint64, ttl time.Duration) (uint64, error) {
 	return b.write(ctx, key, value, revision, ttl)
 }
 
@@ -170,7 +160,7 @@ func (b *Bucket[T]) PurgeAll(ctx context.Context, pattern string) error {
 
 // write publishes the value, conditional on the key's last revision (0 for a
 // key without one).
-func (b *Bucket[T]) write(ctx context.Context, key string, value T, revision uint64, ttl TTL) (uint64, error) {
+func (b *Bucket[T]) write(ctx context.Context, key string, value T, revision uint64, ttl time.Duration) (uint64, error) {
 	data, err := b.codec.Encode(value)
 	if err != nil {
 		return 0, fmt.Errorf("write %s of %s: %w", key, b.name, err)
@@ -178,8 +168,8 @@ func (b *Bucket[T]) write(ctx context.Context, key string, value T, revision uin
 	msg := nats.NewMsg(b.publish + key)
 	msg.Data = data
 	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(revision, 10))
-	if ttl != Default {
-		msg.Header.Set(jetstream.MsgTTLHeader, ttl.header())
+	if ttl != Forever {
+		msg.Header.Set(jetstream.MsgTTLHeader, ttlHeader(ttl))
 	}
 	ack, err := b.js.PublishMsg(ctx, msg)
 	if err != nil {

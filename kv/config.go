@@ -10,9 +10,6 @@ import (
 type Config struct {
 	Bucket      string
 	Description string
-	// MaxAge is how long a value lives where its write does not say; 0 is
-	// forever.
-	MaxAge time.Duration
 	// Markers is how long an expired key leaves a marker behind, by which
 	// watchers learn of the expiry; 0 leaves none, and watchers do not. A
 	// marker costs one more message per expired key.
@@ -22,26 +19,23 @@ type Config struct {
 }
 
 // streamConfig is the stream of a NATS KV bucket (ADR-8 of the NATS
-// architecture), always with per-message time to live. It is built here since
+// architecture), always with per-message time to live, and never with a
+// maximum age: the server removes a message at that age even where the
+// message's own time to live is longer (docs/adr/0005). It is built here since
 // jetstream.KeyValueConfig cannot say "time to live without markers".
 func streamConfig(c Config) jetstream.StreamConfig {
-	duplicates := 2 * time.Minute
-	if c.MaxAge > 0 {
-		duplicates = min(duplicates, c.MaxAge)
-	}
 	return jetstream.StreamConfig{
 		Name:                   "KV_" + c.Bucket,
 		Description:            c.Description,
 		Subjects:               []string{"$KV." + c.Bucket + ".>"},
 		Storage:                jetstream.FileStorage,
 		Replicas:               max(1, c.Replicas),
-		MaxAge:                 c.MaxAge,
 		MaxMsgsPerSubject:      1,
 		MaxMsgs:                -1,
 		MaxBytes:               -1,
 		MaxMsgSize:             -1,
 		MaxConsumers:           -1,
-		Duplicates:             duplicates,
+		Duplicates:             2 * time.Minute,
 		Discard:                jetstream.DiscardNew,
 		AllowRollup:            true,
 		DenyDelete:             true,

@@ -51,7 +51,7 @@ func (q *Queue) Register(ctx context.Context, lane Lane) error {
 	if q.known.has(lane) {
 		return nil
 	}
-	_, err := q.ns.lanes.Create(ctx, q.names.laneKey(lane), laneEntry{Task: lane.Task, Created: time.Now().UTC()}, kv.Never)
+	_, err := q.ns.lanes.Create(ctx, q.names.laneKey(lane), laneEntry{Task: lane.Task, Created: time.Now().UTC()}, kv.Forever)
 	if err != nil && !errors.Is(err, kv.ErrConflict) {
 		return explain(q.conn(), fmt.Sprintf("register lane %s of queue %s", lane.Token(), q.names.queue), err)
 	}

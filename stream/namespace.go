@@ -43,7 +43,6 @@ func Open(ctx context.Context, js jetstream.JetStream, name string) (*Namespace,
 	records, err := kv.Open(ctx, js, kv.Config{
 		Bucket:      recordsBucket(name),
 		Description: "asyncnats job records",
-		MaxAge:      DefaultKeep,
 	}, kv.Codec[job.Record]{Encode: job.EncodeRecord, Decode: job.DecodeRecord})
 	if err != nil {
 		return nil, explain(js.Conn(), "open namespace "+name, err)

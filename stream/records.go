@@ -44,18 +44,22 @@ func (q *Queue) recordOf(id job.ID, entry kv.Entry[job.Record], err error) (job.
 // ack wait, for a redelivery must find it; any other lives until it is
 // replaced.
 func (q *Queue) Write(ctx context.Context, id job.ID, record job.Record, revision uint64, keep job.Keep) (uint64, error) {
-	ttl := kv.Never
-	switch {
-	case record.State.Final() && keep == job.KeepDefault:
-		ttl = kv.Default
-	case record.State.Final():
-		ttl = kv.TTL(max(time.Duration(keep), 2*q.AckWait()))
+	ttl := kv.Forever
+	if record.State.Final() {
+		ttl = q.keepFor(keep)
 	}
 	key := q.names.record(id)
 	if revision == 0 {
 		return q.ns.records.Create(ctx, key, record, ttl)
 	}
 	return q.ns.records.Update(ctx, key, record, revision, ttl)
+}
+
+func (q *Queue) keepFor(keep job.Keep) time.Duration {
+	if keep == job.KeepDefault {
+		return DefaultKeep
+	}
+	return max(time.Duration(keep), 2*q.AckWait())
 }
 
 // Announce tells whoever waits for the job that its outcome is recorded. It is

@@ -1,0 +1,132 @@
+package integration
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/asyncnats/asyncnats"
+	"github.com/asyncnats/asyncnats/job"
+)
+
+// The tasks that worker processes perform.
+var (
+	noop = asyncnats.Define[asyncnats.None, asyncnats.None]("bench.noop")
+	// nap sleeps for the time it is given.
+	nap = asyncnats.Define[time.Duration, asyncnats.None]("story.nap")
+	// stubborn sleeps for the time it is given, whatever its context says.
+	stubborn = asyncnats.Define[time.Duration, string]("story.stubborn")
+	// endless takes for ever with the dispatcher that it is given, until its
+	// context ends, and no time with any other.
+	endless = asyncnats.Define[string, string]("story.endless")
+)
+
+// handlers performs the tasks, and notes starts and ends of all but noop in
+// the file named log.
+func handlers(log string) []job.Handler {
+	return []job.Handler{
+		noop.Handle(func(context.Context, asyncnats.None) (asyncnats.None, error) { return asyncnats.None{}, nil }),
+		nap.Handle(func(ctx context.Context, d time.Duration) (asyncnats.None, error) {
+			defer note(log, ctx)()
+			select {
+			case <-time.After(d):
+				return asyncnats.None{}, nil
+			case <-ctx.Done():
+				return asyncnats.None{}, context.Cause(ctx)
+			}
+		}),
+		stubborn.Handle(func(ctx context.Context, d time.Duration) (string, error) {
+			defer note(log, ctx)()
+			time.Sleep(d)
+			info, _ := job.FromContext(ctx)
+			return info.Dispatcher, nil
+		}),
+		endless.Handle(func(ctx context.Context, with string) (string, error) {
+			defer note(log, ctx)()
+			info, _ := job.FromContext(ctx)
+			if info.Dispatcher == with {
+				<-ctx.Done()
+				return "", context.Cause(ctx)
+			}
+			return info.Dispatcher, nil
+		}),
+	}
+}
+
+// event is one line of the handlers' log.
+type event struct {
+	Job        job.ID
+	Dispatcher string
+	Attempt    int
+	Event      string // "start", "end"
+	At         time.Time
+}
+
+// note appends the start of the job under ctx to the log, and its end when the
+// returned function is called. Lines are appended whole, by any process.
+func note(log string, ctx context.Context) (end func()) {
+	info, _ := job.FromContext(ctx)
+	write := func(what string) {
+		line, err := json.Marshal(event{info.ID, info.Dispatcher, info.Attempt, what, time.Now()})
+		if err != nil {
+			panic(err)
+		}
+		f, err := os.OpenFile(log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			panic(err)
+		}
+		defer f.Close()
+		if _, err := f.Write(append(line, '\n')); err != nil {
+			panic(err)
+		}
+	}
+	write("start")
+	return func() { write("end") }
+}
+
+// events reads the handlers' log.
+func events(tb testing.TB, log string) []event {
+	tb.Helper()
+	read, err := readEvents(log)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return read
+}
+
+// eventsSoFar reads a log that may not be there yet.
+func eventsSoFar(log string) []event {
+	read, _ := readEvents(log)
+	return read
+}
+
+func readEvents(log string) ([]event, error) {
+	text, err := os.ReadFile(log)
+	if err != nil {
+		return nil, err
+	}
+	var read []event
+	for line := range strings.Lines(string(text)) {
+		var e event
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			return read, fmt.Errorf("line %q: %w", line, err)
+		}
+		read = append(read, e)
+	}
+	return read, nil
+}
+
+// starts counts how often each job was started.
+func starts(log []event) map[job.ID]int {
+	count := make(map[job.ID]int)
+	for _, e := range log {
+		if e.Event == "start" {
+			count[e.Job]++
+		}
+	}
+	return count
+}
