@@ -76,7 +76,7 @@ func (a *attempt) drain() {
 func (a *attempt) record(state job.State, outcome *job.Outcome) job.Record {
 	now := time.Now()
 	record := job.Record{
-		Version: job.RecordVersion, Nonce: a.spec.Nonce, Task: a.spec.Task, State: state,
+		Version: job.RecordVersion, Nonce: a.spec.Nonce, Task: a.lease.Lane.Task, State: state,
 		Attempt: a.us, Interrupts: a.interrupts, Outcome: outcome,
 		By: a.spec.By, Put: a.lease.Stored.Stored, Started: a.began,
 	}
@@ -193,10 +193,10 @@ func (a *attempt) ack() {
 func (a *attempt) report(record job.Record) {
 	took := record.Ended.Sub(record.Started)
 	if f := record.Outcome.Failure; f != nil {
-		a.runner.log.Error("job failed", "job", a.lease.ID, "task", a.spec.Task, "attempt", a.us.Number, "took", took, "err", f)
+		a.runner.log.Error("job failed", "job", a.lease.ID, "task", a.lease.Lane.Task, "attempt", a.us.Number, "took", took, "err", f)
 		return
 	}
-	a.runner.log.Debug("job done", "job", a.lease.ID, "task", a.spec.Task, "attempt", a.us.Number, "took", took)
+	a.runner.log.Debug("job done", "job", a.lease.ID, "task", a.lease.Lane.Task, "attempt", a.us.Number, "took", took)
 }
 
 // tooLarge reports whether a write was refused for its size, by the client or

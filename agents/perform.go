@@ -138,7 +138,7 @@ func (a *attempt) run(ctx context.Context) (result job.Value, err error) {
 		defer cancel()
 	}
 	ctx = job.NewContext(ctx, job.Info{
-		ID: a.lease.ID, Queue: a.runner.config.Queue.Name(), Task: a.spec.Task,
+		ID: a.lease.ID, Queue: a.runner.config.Queue.Name(), Task: a.lease.Lane.Task,
 		Attempt: a.us.Number, Dispatcher: a.us.Dispatcher, Agent: a.us.Agent,
 	})
 	defer func() {
@@ -152,7 +152,7 @@ func (a *attempt) run(ctx context.Context) (result job.Value, err error) {
 			}
 		}
 	}()
-	return a.runner.config.Handlers[a.spec.Task].Perform(ctx, a.spec.Arg)
+	return a.runner.config.Handlers[a.lease.Lane.Task].Perform(ctx, a.spec.Arg)
 }
 
 // look sees, at each extension of the lease, whether another attempt writes
@@ -169,10 +169,10 @@ func (a *attempt) look(ctx context.Context) error {
 // reads do not change while the attempt is in the jobSet.
 func (a *attempt) running() stream.Running {
 	return stream.Running{
-		ID: a.lease.ID, Task: a.spec.Task, Agent: a.us.Agent, Attempt: a.us.Number, Since: a.began,
+		ID: a.lease.ID, Task: a.lease.Lane.Task, Agent: a.us.Agent, Attempt: a.us.Number, Since: a.began,
 	}
 }
 
 func (a *attempt) log(message string, err error) {
-	a.runner.log.Error(message, "job", a.lease.ID, "task", a.spec.Task, "attempt", a.us.Number, "err", err)
+	a.runner.log.Error(message, "job", a.lease.ID, "task", a.lease.Lane.Task, "attempt", a.us.Number, "err", err)
 }

@@ -427,7 +427,7 @@ func (s *jobSet) abandon(log *slog.Logger) {
 	}
 	s.mu.Unlock()
 	for _, a := range left {
-		log.Error("handler does not return and is left behind", "job", a.lease.ID, "task", a.spec.Task)
+		log.Error("handler does not return and is left behind", "job", a.lease.ID, "task", a.lease.Lane.Task)
 		a.drain()
 	}
 }
