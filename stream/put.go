@@ -166,10 +166,8 @@ func (q *Queue) message(e Entry) (*nats.Msg, error) {
 // PutMany stores jobs in atomic batches of up to [MaxBatch], in order. stored
 // says how many, from the first on, were stored; where err is not nil the
 // others were not, except after [ErrUnanswered], where the batch that follows
-// may have been.
+// may have been. Each batch is repeated as Put repeats a job.
 func (q *Queue) PutMany(ctx context.Context, entries []Entry) (stored int, err error) {
-	ctx, cancel := withTimeout(ctx, putPatience)
-	defer cancel()
 	for len(entries) > 0 {
 		batch := entries[:min(MaxBatch, len(entries))]
 		if err := q.putBatch(ctx, batch); err != nil {
@@ -186,6 +184,8 @@ func (q *Queue) putBatch(ctx context.Context, entries []Entry) error {
 	if len(entries) == 1 {
 		return q.Put(ctx, entries[0])
 	}
+	ctx, cancel := withTimeout(ctx, putPatience)
+	defer cancel()
 	msgs := make([]*nats.Msg, len(entries))
 	for again := false; ; again = true {
 		for i, e := range entries {
