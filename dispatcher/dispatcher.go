@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -74,7 +75,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	for _, queue := range queues {
 		ours := d.runners(queue, link)
 		runners = append(runners, ours...)
-		stop, err := queue.Answer(func() stream.Presence { return d.presence(ours) })
+		stop, err := queue.Answer(func() stream.Presence { return d.presence(queue.Name(), ours) })
 		if err != nil {
 			return fmt.Errorf("dispatcher %s: %w", d.UUID(), err)
 		}
@@ -198,9 +199,16 @@ func (d *Dispatcher) watchConnection(ctx context.Context, link *stream.Link, run
 	}
 }
 
-func (d *Dispatcher) presence(runners []*agents.Runner) stream.Presence {
+// presence describes the dispatcher as one queue sees it.
+func (d *Dispatcher) presence(queue string, runners []*agents.Runner) stream.Presence {
 	host, _ := os.Hostname()
-	presence := stream.Presence{Dispatcher: d.UUID(), Host: host, PID: os.Getpid(), Tasks: d.tasks()}
+	presence := stream.Presence{Dispatcher: d.UUID(), Host: host, PID: os.Getpid()}
+	for _, task := range d.tasks() {
+		taken := slices.ContainsFunc(d.config.Agents, func(a agents.Agent) bool { return a.Serves(queue) && a.Takes(task) })
+		if taken {
+			presence.Tasks = append(presence.Tasks, task)
+		}
+	}
 	for _, runner := range runners {
 		agent, jobs := runner.Presence()
 		presence.Agents = append(presence.Agents, agent)
@@ -210,10 +218,5 @@ func (d *Dispatcher) presence(runners []*agents.Runner) stream.Presence {
 }
 
 func (d *Dispatcher) tasks() []string {
-	tasks := make([]string, 0, len(d.handlers))
-	for task := range d.handlers {
-		tasks = append(tasks, task)
-	}
-	slices.Sort(tasks)
-	return tasks
+	return slices.Sorted(maps.Keys(d.handlers))
 }

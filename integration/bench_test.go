@@ -295,3 +295,41 @@ func latencies(n int, measure func() time.Duration) []time.Duration {
 func micro(sorted []time.Duration, percent int) float64 {
 	return float64(sorted[(len(sorted)-1)*percent/100]) / float64(time.Microsecond)
 }
+
+// BenchmarkBacklog measures a claim, from the ack of one job to the start of
+// the next, with few and with a million pending jobs: the ratio says whether
+// it grows with the backlog.
+func BenchmarkBacklog(b *testing.B) {
+	const short, long = 1_000, 1_000_000
+	r := newRig(b)
+	n := max(b.N, 10)
+	claim := func(backlog int) []time.Duration {
+		r.fillOurs(b, backlog, noop.Call(asyncnats.None{}))
+		var took []time.Duration
+		var last time.Time
+		enough := make(chan struct{})
+		stop := r.dispatch(b, 1, noop.Handle(func(ctx context.Context, _ asyncnats.None) (asyncnats.None, error) {
+			if !last.IsZero() {
+				took = append(took, time.Since(last))
+			}
+			if len(took) == n {
+				close(enough)
+				<-ctx.Done() // keeps the agent of size 1 full
+				return asyncnats.None{}, context.Cause(ctx)
+			}
+			last = time.Now()
+			return asyncnats.None{}, nil
+		}))
+		<-enough
+		stop()
+		slices.Sort(took)
+		return took[:n]
+	}
+	few := claim(max(short, 2*n))
+	many := claim(max(long, 2*n))
+	b.ReportMetric(micro(few, 50), "1k-p50-µs")
+	b.ReportMetric(micro(many, 50), "1M-p50-µs")
+	b.ReportMetric(micro(many, 50)/micro(few, 50), "ratio-p50")
+	b.ReportMetric(micro(many, 99)/micro(few, 99), "ratio-p99")
+	b.ReportMetric(0, "ns/op")
+}

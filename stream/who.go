@@ -16,7 +16,7 @@ type Presence struct {
 	Dispatcher string          `json:"dispatcher"` // UUID
 	Host       string          `json:"host"`
 	PID        int             `json:"pid"`
-	Tasks      []string        `json:"tasks"` // that it has handlers for
+	Tasks      []string        `json:"tasks"` // that it has a handler for and an agent takes
 	Agents     []AgentPresence `json:"agents"`
 	Jobs       []Running       `json:"jobs"` // that it performs now
 }

@@ -1,0 +1,41 @@
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Print this help
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## Perform a job per file of this folder on an embedded server
+	go run ./cmd/asyncnats demo
+
+.PHONY: test
+test: ## Run the tests
+	go test ./...
+
+.PHONY: race
+race: ## Run the tests with the race detector
+	go test -race ./...
+
+.PHONY: bench
+bench: ## Compare with the bare JetStream loop, in one run
+	go test ./integration -run '^$$' -bench . -benchtime 20000x
+
+.PHONY: fuzz
+fuzz: ## Fuzz every decoder for half a minute
+	for target in $$(grep -rhoE 'func Fuzz\w+' --include='*_test.go' job | cut -d' ' -f2); do \
+		go test ./job -run '^$$' -fuzz "^$$target$$" -fuzztime 30s || exit 1; \
+	done
+
+.PHONY: lint
+lint: ## Check formatting and lint as CI does
+	test -z "$$(gofmt -l .)"
+	go vet ./...
+	golangci-lint run
+
+.PHONY: update
+update: ## Write golden files and generated parts of the docs anew
+	go test ./job ./stream -update
+
+.PHONY: ci
+ci: ## Run what CI runs
+	bash .ci/run

@@ -1,0 +1,53 @@
+package integration
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/asyncnats/asyncnats"
+
+// layers says which packages of ours each package may import: only downward.
+// A producer never links the worker: the root does not import agents or
+// dispatcher.
+var layers = map[string][]string{
+	"job":           {},
+	"kv":            {},
+	"stream":        {"job", "kv"},
+	"agents":        {"job", "kv", "stream"},
+	"dispatcher":    {"job", "stream", "agents"},
+	"":              {"job", "stream"},
+	"cmd/asyncnats": {"", "job", "kv", "stream", "agents", "dispatcher"},
+	"integration":   {},
+	// Test servers are for tests: nothing imports them but tests.
+	"internal/natstest": {},
+}
+
+func TestImportsPointDown(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		name := short(fields[0])
+		allowed, known := layers[name]
+		if !known {
+			t.Errorf("package %q is in no layer: a new folder needs a decision in docs/adr", name)
+		}
+		for _, imported := range fields[1:] {
+			if imported != module && !strings.HasPrefix(imported, module+"/") {
+				continue
+			}
+			if !slices.Contains(allowed, short(imported)) {
+				t.Errorf("%q imports %q: not a layer below it", name, short(imported))
+			}
+		}
+	}
+}
+
+func short(path string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(path, module), "/")
+}
