@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"time"
 
 	"github.com/vmihailenco/msgpack/v5"
 )
@@ -55,62 +53,52 @@ func DecodeSpec(body []byte, lane string, nonce Nonce) (Spec, error) {
 
 func decodeSpec(body []byte) (Spec, error) {
 	if isJSON(body) {
-		return decodeJSON(body)
+		spec, err := decodeJSON(body)
+		if err != nil {
+			var id identity
+			_ = json.Unmarshal(body, &id) // what cannot be read is absent
+			return id.explain(err)
+		}
+		return spec, nil
+	}
+	if !isMap(body) {
+		return Spec{}, fmt.Errorf("it is neither a msgpack map nor a JSON object, but %.40q: the least is {}", body)
 	}
 	var spec Spec
-	if err := decode(body, &spec); err != nil {
-		return Spec{Nonce: spec.Nonce}, err
+	if err := unpack(body, &spec, strict); err != nil {
+		var id identity
+		_ = unpack(body, &id, lenient)
+		return id.explain(err)
 	}
 	spec.At = spec.At.UTC()
 	return spec, nil
 }
 
+// identity is what is read of a body that cannot be read as a whole.
+type identity struct {
+	Version int   `msgpack:"v" json:"v"`
+	Nonce   Nonce `msgpack:"nonce" json:"nonce"`
+}
+
+// explain says why a body cannot be read, by its version where that is newer.
+func (id identity) explain(err error) (Spec, error) {
+	if id.Version > SpecVersion {
+		err = versionError(id.Version)
+	} else {
+		err = fmt.Errorf("%w (docs/protocol.md says what a body holds; where its producer is newer, upgrade this program)", err)
+	}
+	return Spec{Nonce: id.Nonce}, err
+}
+
+// isMap reports whether data begins as a msgpack map. Lists are refused, for
+// the msgpack package would read one as the fields in the order of the struct.
+func isMap(data []byte) bool {
+	return len(data) > 0 && (data[0]&0xf0 == 0x80 || data[0] == 0xde || data[0] == 0xdf)
+}
+
 func isJSON(body []byte) bool {
 	trimmed := bytes.TrimLeft(body, " \t\r\n")
 	return len(trimmed) > 0 && trimmed[0] == '{'
-}
-
-// jsonSpec is a Spec as a person or a program without msgpack writes it. Only
-// the argument is common; everything else has a default.
-type jsonSpec struct {
-	Version int             `json:"v"`
-	Nonce   Nonce           `json:"nonce"`
-	Task    string          `json:"task"`
-	Arg     json.RawMessage `json:"arg"`
-	Timeout string          `json:"timeout"`
-	Keep    string          `json:"keep"`
-	Retry   Retry           `json:"retry"`
-	By      string          `json:"by"`
-	At      time.Time       `json:"at"`
-}
-
-func decodeJSON(body []byte) (Spec, error) {
-	read := jsonSpec{Version: SpecVersion}
-	decoder := json.NewDecoder(bytes.NewReader(body))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&read); err != nil {
-		return Spec{}, err
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return Spec{}, errors.New("more text after the object")
-	}
-	spec := Spec{
-		Version: read.Version, Nonce: read.Nonce, Task: read.Task,
-		Retry: read.Retry, By: read.By, At: read.At.UTC(),
-	}
-	if arg := bytes.TrimSpace(read.Arg); len(arg) > 0 && !bytes.Equal(arg, []byte("null")) {
-		spec.Arg = Value{Encoding: JSON, Data: arg}
-	}
-	var err error
-	if read.Timeout != "" {
-		if spec.Timeout, err = time.ParseDuration(read.Timeout); err != nil {
-			return spec, fmt.Errorf("timeout: %w", err)
-		}
-	}
-	if spec.Keep, err = ParseKeep(read.Keep); err != nil {
-		return spec, err
-	}
-	return spec, nil
 }
 
 // EncodeRecord writes a record.
@@ -126,14 +114,20 @@ func EncodeRecord(r Record) ([]byte, error) {
 // DecodeRecord reads a record. Keys that this version does not know are
 // skipped: a record is a fact, and what is known of it stays true.
 func DecodeRecord(data []byte) (Record, error) {
+	if !isMap(data) {
+		return Record{}, fmt.Errorf("record cannot be read: it is no msgpack map, but %.40q", data)
+	}
 	var r Record
-	if err := msgpack.Unmarshal(data, &r); err != nil {
+	if err := unpack(data, &r, lenient); err != nil {
 		return Record{}, fmt.Errorf("record cannot be read: %w", err)
 	}
 	if r.Version != RecordVersion {
 		return Record{}, fmt.Errorf("record has version %d, this program reads version %d", r.Version, RecordVersion)
 	}
 	r.Put, r.Started, r.Ended = r.Put.UTC(), r.Started.UTC(), r.Ended.UTC()
+	if r.Outcome != nil && r.Outcome.Failure != nil {
+		r.Outcome.Failure.At = r.Outcome.Failure.At.UTC()
+	}
 	return r, nil
 }
 
@@ -149,17 +143,6 @@ func encode(v any) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-func decode(data []byte, into any) error {
-	reader := bytes.NewReader(data)
-	decoder := msgpack.GetDecoder()
-	defer msgpack.PutDecoder(decoder)
-	decoder.Reset(reader)
-	decoder.DisallowUnknownFields(true)
-	if err := decoder.Decode(into); err != nil {
-		return err
-	}
-	if reader.Len() > 0 {
-		return fmt.Errorf("%d bytes too many", reader.Len())
-	}
-	return nil
-}
+func strict(d *msgpack.Decoder) { d.DisallowUnknownFields(true) }
+
+func lenient(*msgpack.Decoder) {}

@@ -51,7 +51,7 @@ type Failure struct {
 	// Type is the Go type of the error or of the value of the panic.
 	Type string `msgpack:"type,omitempty" json:"type,omitempty"`
 	// Stack is the stack of a panic, or the verbose form (%+v) of an error
-	// that has one. Text, cut at 10,000 characters (FEATURES 157).
+	// that has one. Text, cut at 10,000 bytes, as is the message (FEATURES 157).
 	Stack string `msgpack:"stack,omitempty" json:"stack,omitempty"`
 	// Attempt, Dispatcher and Agent say on whose account it failed.
 	Attempt    int       `msgpack:"attempt,omitempty" json:"attempt,omitempty"`
@@ -60,7 +60,7 @@ type Failure struct {
 	At         time.Time `msgpack:"at" json:"at"`
 }
 
-// longest is what is kept of a message or a stack.
+// longest is how many bytes are kept of a message or a stack.
 const longest = 10_000
 
 // Error returns the kind, where it says more than "error", and the message.
@@ -85,14 +85,29 @@ func (f *Failure) Is(target error) bool {
 }
 
 // FailureOf makes a Failure of the error that a handler returned. A Failure
-// that the handler returned itself is kept as it is.
-func FailureOf(err error) *Failure {
+// that the handler returned itself, wrapped or not, is kept as it is, except
+// for text that is too long.
+//
+// An error whose methods panic, as those of a nil pointer in an error may,
+// becomes a Failure of [KindPanic].
+func FailureOf(err error) (f *Failure) {
+	defer func() {
+		if value := recover(); value != nil {
+			f = FailureOfPanic(fmt.Sprintf("the handler's error, a %T, cannot be read: %v", err, value))
+			f.Type = fmt.Sprintf("%T", err)
+		}
+	}()
 	if given, ok := errors.AsType[*Failure](err); ok {
 		kept := *given
+		kept.Message, kept.Stack = cut(kept.Message), cut(kept.Stack)
+		if kept.Kind == "" {
+			kept.Kind = KindError
+		}
 		return &kept
 	}
-	f := &Failure{Kind: KindError, Message: cut(err.Error()), Type: fmt.Sprintf("%T", err)}
-	if verbose := fmt.Sprintf("%+v", err); verbose != err.Error() {
+	message := err.Error()
+	f = &Failure{Kind: KindError, Message: cut(message), Type: fmt.Sprintf("%T", err)}
+	if verbose := fmt.Sprintf("%+v", err); verbose != message {
 		f.Stack = cut(verbose)
 	}
 	return f
@@ -114,10 +129,12 @@ func Invalidf(format string, args ...any) *Failure {
 	return &Failure{Kind: KindInvalid, Message: cut(fmt.Sprintf(format, args...))}
 }
 
+// cut makes a text valid and not too long. It leaves what it has cut before.
 func cut(s string) string {
+	const marker = "\n[...TRUNCATED...]"
 	s = strings.ToValidUTF8(s, "\uFFFD")
-	if len(s) <= longest {
+	if len(s) <= longest || len(s) <= longest+len(marker) && strings.HasSuffix(s, marker) {
 		return s
 	}
-	return strings.ToValidUTF8(s[:longest], "") + "\n[...TRUNCATED...]"
+	return strings.ToValidUTF8(s[:longest], "") + marker
 }

@@ -1,6 +1,12 @@
 package job
 
-import "time"
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/vmihailenco/msgpack/v5"
+)
 
 // RecordVersion is the version of the record that this code writes and reads.
 const RecordVersion = 1
@@ -43,8 +49,29 @@ type Attempt struct {
 // Same reports whether a and b are one attempt.
 func (a Attempt) Same(b Attempt) bool { return a.Number == b.Number && a.Token == b.Token }
 
-// Token is drawn for each attempt.
+// Token is drawn for each attempt. JSON shows it in hexadecimal, for it is more
+// than a number in JavaScript can hold.
 type Token uint64
+
+// MarshalText implements [encoding.TextMarshaler].
+func (t Token) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%016x", uint64(t)), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (t *Token) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseUint(string(text), 16, 64)
+	*t = Token(n)
+	return err
+}
+
+// EncodeMsgpack writes the token as a number.
+func (t Token) EncodeMsgpack(e *msgpack.Encoder) error { return e.EncodeUint(uint64(t)) }
+
+// DecodeMsgpack reads what EncodeMsgpack writes.
+func (t *Token) DecodeMsgpack(d *msgpack.Decoder) error {
+	n, err := d.DecodeUint64()
+	*t = Token(n)
+	return err
+}
 
 // Outcome is how a job ended: with a result, or with a Failure. Exactly one is
 // ever recorded per job.

@@ -45,7 +45,7 @@ type Spec struct {
 func (s Spec) Check() error {
 	var errs []error
 	if s.Version != SpecVersion {
-		errs = append(errs, fmt.Errorf("body has version %d, this program reads version %d: use the same release on both sides, dispatchers first", s.Version, SpecVersion))
+		errs = append(errs, versionError(s.Version))
 	}
 	if err := CheckTask(s.Task); err != nil {
 		errs = append(errs, err)
@@ -70,12 +70,15 @@ func (s Spec) Check() error {
 	return errors.Join(errs...)
 }
 
+func versionError(found int) error {
+	return fmt.Errorf("body has version %d, this program reads version %d: use the same release on both sides, dispatchers first", found, SpecVersion)
+}
+
 // Keep is how long an outcome is kept.
 type Keep time.Duration
 
 const (
-	// KeepDefault keeps an outcome for as long as the records' bucket does:
-	// 24 hours unless configured.
+	// KeepDefault keeps an outcome for 24 hours.
 	KeepDefault Keep = 0
 	// KeepNone keeps no result. Whoever waits at the moment of completion
 	// gets it; later nobody does. A Failure is kept all the same, by default,
@@ -83,8 +86,14 @@ const (
 	KeepNone Keep = -1
 )
 
-// KeepFor keeps an outcome for d, rounded up to whole seconds.
-func KeepFor(d time.Duration) Keep { return Keep(d) }
+// KeepFor keeps an outcome for d, rounded up to whole seconds. A d that is not
+// positive keeps nothing.
+func KeepFor(d time.Duration) Keep {
+	if d <= 0 {
+		return KeepNone
+	}
+	return Keep(d)
+}
 
 // Check reports a duration that cannot be kept to.
 func (k Keep) Check() error {

@@ -55,9 +55,7 @@ func (v Value) Decode(into any) error {
 	var err error
 	switch v.Encoding {
 	case MsgPack:
-		decoder := msgpack.NewDecoder(bytes.NewReader(v.Data))
-		decoder.SetCustomStructTag("json")
-		err = decoder.Decode(into)
+		err = unpack(v.Data, into, func(d *msgpack.Decoder) { d.SetCustomStructTag("json") })
 	case JSON:
 		err = json.Unmarshal(v.Data, into)
 	default:
@@ -78,34 +76,52 @@ func (v Value) AsJSON() (json.RawMessage, error) {
 	if v.IsNone() {
 		return json.RawMessage("null"), nil
 	}
-	if v.Encoding == JSON {
+	switch v.Encoding {
+	case MsgPack:
+	case JSON:
 		if !json.Valid(v.Data) {
 			return nil, fmt.Errorf("value is marked JSON and is not: %.40q", v.Data)
 		}
 		return json.RawMessage(v.Data), nil
+	default:
+		return nil, fmt.Errorf("value as JSON: unknown encoding %q", v.Encoding)
 	}
-	decoder := msgpack.NewDecoder(bytes.NewReader(v.Data))
-	decoder.SetMapDecoder(decodeMap)
-	generic, err := decoder.DecodeInterface()
-	if err != nil {
+	var shown any
+	if err := unpack(v.Data, &shown, func(d *msgpack.Decoder) { d.SetMapDecoder(decodeMap) }); err != nil {
 		return nil, fmt.Errorf("value as JSON: %w", err)
 	}
-	text, err := json.Marshal(generic)
+	text, err := json.Marshal(shown)
 	if err != nil {
 		return nil, fmt.Errorf("value as JSON: %w", err)
 	}
 	return text, nil
 }
 
-// decodeMap reads a map with keys of any kind as JSON can show it.
+// decodeMap reads a map with keys of any kind as JSON can show it: a key that
+// is no string is named by its JSON text, or by the string that this is.
 func decodeMap(d *msgpack.Decoder) (any, error) {
-	entries, err := d.DecodeUntypedMap()
+	n, err := d.DecodeMapLen()
 	if err != nil {
 		return nil, err
 	}
-	named := make(map[string]any, len(entries))
-	for key, value := range entries {
-		named[fmt.Sprint(key)] = value
+	named := make(map[string]any, n)
+	for range n {
+		key, err := d.DecodeInterface()
+		if err != nil {
+			return nil, err
+		}
+		text, err := json.Marshal(key)
+		if err != nil {
+			return nil, err
+		}
+		name := string(text)
+		_ = json.Unmarshal(text, &name) // stays as it is where it is no string
+		if _, twice := named[name]; twice {
+			return nil, fmt.Errorf("a map has two keys that JSON shows as %q", name)
+		}
+		if named[name], err = d.DecodeInterface(); err != nil {
+			return nil, err
+		}
 	}
 	return named, nil
 }
