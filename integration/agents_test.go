@@ -224,6 +224,7 @@ func TestFullAgentDoesNotClaim(t *testing.T) {
 		c := newCensus()
 		handlers := []job.Handler{c.handler("task.long", time.Hour), c.handler("task.other", 0)}
 		s.dispatch(dispatcher.Config{Handlers: handlers, Agents: []agents.Agent{{Name: "main", Size: 2}}})
+		wait(s, put(s, call("task.other"))) // it waits on that lane now
 		for range 2 {
 			put(s, call("task.long"))
 		}

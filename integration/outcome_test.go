@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -191,5 +192,38 @@ func TestLostAck(t *testing.T) {
 			s.Error("the job ran again")
 		}
 		d.wire.Restore()
+	})
+}
+
+// A put whose first copy was performed before the second was stored is not
+// performed again.
+func TestRepeatedPutIsPerformedOnce(t *testing.T) {
+	tell(t, func(s *story) {
+		var runs atomic.Int32
+		s.dispatch(dispatcher.Config{Handlers: []job.Handler{shout.Handle(func(ctx context.Context, text string) (string, error) {
+			runs.Add(1)
+			return toUpper(ctx, text)
+		})}})
+		queue := openQueue(s)
+		arg, err := job.Encode("x", job.MsgPack)
+		if err != nil {
+			s.Fatal(err)
+		}
+		entry := stream.Entry{ID: job.NewID(), Spec: job.Spec{
+			Version: job.SpecVersion, Nonce: job.NewNonce(), Task: shout.Name(), Arg: arg,
+		}}
+		for _, again := range []bool{false, true} {
+			entry.Spec.Again = again
+			if err := queue.Put(s.Context(), entry); err != nil {
+				s.Fatal(err)
+			}
+			awaitFake(s, func() bool {
+				_, err := queue.Find(s.Context(), entry.ID)
+				return errors.Is(err, stream.ErrNoJob)
+			})
+		}
+		if n := runs.Load(); n != 1 {
+			s.Errorf("it was performed %d times", n)
+		}
 	})
 }
