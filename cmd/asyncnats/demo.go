@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/schollz/progressbar/v3"
+
+	"github.com/asyncnats/asyncnats"
+	"github.com/asyncnats/asyncnats/agents"
+	"github.com/asyncnats/asyncnats/dispatcher"
+	"github.com/asyncnats/asyncnats/job"
+)
+
+type demoCmd struct {
+	Dir   string `arg:"" optional:"" default:"." help:"Folder whose files to read."`
+	Limit int    `default:"5000" help:"The most files to read."`
+	Rows  int    `default:"20" help:"The most files to show."`
+}
+
+// Help is shown below the usage.
+func (*demoCmd) Help() string {
+	return `Everything is real and runs in this one process: a NATS server with its data in a temporary folder, a queue, and two dispatchers that share it, each on a connection of its own. Every file is a job: it is read, and its lines are counted and its SHA-256 is computed. Nothing is left behind.`
+}
+
+// Run runs the demo.
+func (c *demoCmd) Run(ctx context.Context, a *app) error {
+	if c.Limit < 1 || c.Rows < 1 {
+		return usagef("--limit and --rows must be at least 1")
+	}
+	files, more, err := listFiles(ctx, c.Dir, c.Limit)
+	if err != nil {
+		return err
+	}
+	if len(files) == 0 {
+		return fmt.Errorf("no files in %s: name a folder that has some, like asyncnats demo /usr/share/doc", c.Dir)
+	}
+	root, err := os.OpenRoot(c.Dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	fmt.Fprintf(a.out, "%s in %s, a job each: nats-server %s and two dispatchers in this process\n\n", plural(len(files), "file"), c.Dir, server.VERSION)
+	d := &demo{root: root, token: rand.Text(), log: a.err, progress: newProgress(a.err, len(files))}
+	results, elapsed, err := d.run(ctx, files)
+	if d.progress != nil {
+		_ = d.progress.Clear() // it is gone already unless the run was cut short
+	}
+	if err != nil {
+		return err
+	}
+	printDemo(a.out, results, c.Rows)
+	printTotals(a.out, results, elapsed)
+	if more {
+		fmt.Fprintf(a.out, "There are more files in %s: --limit %d ended the list.\n", c.Dir, c.Limit)
+	}
+	fmt.Fprint(a.out, "\nNext: run asyncnats server; it says how to go on.\n")
+	return nil
+}
+
+// demo is one run of the demo. The server and all connections live in it.
+type demo struct {
+	root     *os.Root
+	token    string // keeps others on this machine out of the server
+	log      io.Writer
+	progress *progressbar.ProgressBar // nil where nobody looks
+}
+
+// newProgress returns nil where w is not a terminal.
+func newProgress(w io.Writer, files int) *progressbar.ProgressBar {
+	if !isTerminal(w) {
+		return nil
+	}
+	return progressbar.NewOptions(files, progressbar.OptionSetWriter(w), progressbar.OptionShowCount(),
+		progressbar.OptionSetDescription("reading files"), progressbar.OptionSetWidth(30),
+		progressbar.OptionThrottle(50*time.Millisecond), progressbar.OptionClearOnFinish())
+}
+
+// run performs a job for each file and returns what became of them, in the
+// order of files, and the time from the first put to the last outcome.
+func (d *demo) run(ctx context.Context, files []string) (results []fileResult, elapsed time.Duration, err error) {
+	store, err := os.MkdirTemp("", "asyncnats-demo-")
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { err = errors.Join(err, removeStore(store)) }()
+	ns, err := startServer(&server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, Authorization: d.token, StoreDir: store, ServerName: "asyncnats-demo",
+	}, d.log)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() {
+		ns.Shutdown()
+		ns.WaitForShutdown()
+	}()
+	nc, err := d.connect(ns, "producer")
+	if err != nil {
+		return nil, 0, err
+	}
+	defer nc.Close()
+	client, err := asyncnats.Connect(ctx, nc, asyncnats.Config{})
+	if err != nil {
+		return nil, 0, err
+	}
+	q, err := client.CreateQueue(ctx, job.DefaultQueue, asyncnats.QueueConfig{})
+	if err != nil {
+		return nil, 0, err
+	}
+	stop, err := d.dispatch(ctx, ns)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+
+	began := time.Now()
+	jobs, err := putFiles(ctx, q, files)
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := d.await(ctx, jobs); err != nil {
+		return nil, 0, err
+	}
+	elapsed = time.Since(began)
+	results, err = collect(ctx, q, jobs, files)
+	return results, elapsed, err
+}
+
+func (d *demo) connect(ns *server.Server, name string) (*nats.Conn, error) {
+	return nats.Connect(ns.ClientURL(), nats.Token(d.token), nats.Name("asyncnats demo "+name))
+}
+
+// dispatch runs two dispatchers until stop is called.
+func (d *demo) dispatch(ctx context.Context, ns *server.Server) (stop func() error, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	var mu sync.Mutex
+	var errs []error // guarded by mu
+	stop = func() error {
+		cancel()
+		running.Wait()
+		return errors.Join(errs...)
+	}
+	for _, agent := range []agents.Agent{{Name: "main"}, {Name: "reader", Filter: []string{"file.>"}}} {
+		nc, err := d.connect(ns, "dispatcher with agent "+agent.Name)
+		if err != nil {
+			return nil, errors.Join(err, stop())
+		}
+		one, err := dispatcher.New(nc, dispatcher.Config{
+			UUID: uuid.New(), Handlers: []job.Handler{digest.Handle(d.digest)}, Agents: []agents.Agent{agent},
+			Log: slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelError})),
+		})
+		if err != nil {
+			nc.Close()
+			return nil, errors.Join(err, stop())
+		}
+		running.Go(func() {
+			defer nc.Close()
+			if err := one.Run(ctx); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, err)
+			}
+		})
+	}
+	return stop, nil
+}
+
+// waiters is how many jobs are waited for at the same time.
+const waiters = 32
+
+// await waits for all jobs. That one failed is not its business.
+func (d *demo) await(ctx context.Context, jobs []*asyncnats.Job[fileDigest]) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	todo := make(chan *asyncnats.Job[fileDigest])
+	var all sync.WaitGroup
+	for range waiters {
+		all.Go(func() {
+			for j := range todo {
+				_, err := j.Wait(ctx)
+				if _, failed := errors.AsType[*job.Failure](err); err != nil && !failed {
+					cancel(err)
+				}
+				if d.progress != nil {
+					_ = d.progress.Add(1) // a terminal that went away is no reason to stop
+				}
+			}
+		})
+	}
+	for _, j := range jobs {
+		todo <- j
+	}
+	close(todo)
+	all.Wait()
+	return context.Cause(ctx)
+}
+
+// removeStore removes the server's folder. The server writes a little more
+// after it is shut down.
+func removeStore(dir string) error {
+	var err error
+	for range 50 {
+		if err = os.RemoveAll(dir); err == nil {
+			return nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return fmt.Errorf("temporary folder is left: %w", err)
+}

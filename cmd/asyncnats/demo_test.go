@@ -1,0 +1,94 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+func TestDemo(t *testing.T) {
+	const files = 200
+	x := newTool(t, "nats://127.0.0.1:1")
+	for i := range files - 1 {
+		x.write(fmt.Sprintf("files/%02d/file", i), strings.Repeat("line\n", i))
+	}
+	const first = "a\nb\nno end"
+	x.write("files/00/a", first)
+	x.write("files/.git/HEAD", "skipped")
+	if err := os.Symlink("a", filepath.Join(x.dir, "files/00/link")); err != nil {
+		t.Fatal(err)
+	}
+	x.env = append(x.env, "TMPDIR="+t.TempDir())
+	out := x.ok("demo", "files", "--rows", "5")
+	sum := sha256.Sum256([]byte(first))
+	contains(t, out,
+		"200 files in files", "… and 195 more", "\n200 jobs in ", "0 failed.", "00/a", hex.EncodeToString(sum[:6]), "10 B      3")
+	if strings.Contains(out, "HEAD") || strings.Contains(out, "link") {
+		t.Errorf("files that are to be skipped:\n%s", out)
+	}
+	total := 0
+	rows := regexp.MustCompile(`(?m)^[0-9a-f]{8}    (main|reader) +(\d+) `).FindAllStringSubmatch(out, -1)
+	for _, row := range rows {
+		jobs, _ := strconv.Atoi(row[2])
+		total += jobs
+	}
+	if len(rows) != 2 || total != files {
+		t.Errorf("%d dispatchers did %d jobs, want 2 and %d:\n%s", len(rows), total, files, out)
+	}
+	left, err := filepath.Glob(filepath.Join(strings.TrimPrefix(x.env[len(x.env)-1], "TMPDIR="), "*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
+}
+
+func TestDemoLimit(t *testing.T) {
+	x := newTool(t, "")
+	for _, name := range []string{"a", "b", "c"} {
+		x.write("files/"+name, name)
+	}
+	contains(t, x.ok("demo", "files", "--limit", "2"), "2 files in", "more files in files: --limit 2")
+}
+
+// TestDemoFailure: a file that cannot be read is a row among the others.
+func TestDemoFailure(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "here"), []byte("text\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	d := &demo{root: root, token: "secret", log: t.Output()}
+	results, elapsed, err := d.run(t.Context(), []string{"here", "gone"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	printDemo(&out, results, 20)
+	printTotals(&out, results, elapsed)
+	contains(t, out.String(), "here  ", "gone  failed", "no such file", "2 jobs in", "1 failed.")
+}
+
+func TestLineCounter(t *testing.T) {
+	for _, row := range []struct {
+		text string
+		want int
+	}{{"", 0}, {"a", 1}, {"a\n", 1}, {"a\nb", 2}, {"\n\n", 2}} {
+		var l lineCounter
+		for i := range len(row.text) {
+			_, _ = l.Write([]byte(row.text[i : i+1]))
+		}
+		if l.total() != row.want {
+			t.Errorf("%q: %d lines, want %d", row.text, l.total(), row.want)
+		}
+	}
+}

@@ -1,0 +1,131 @@
+// Command asyncnats looks after the queues and jobs of asyncnats: it creates
+// queues, puts jobs and waits for them, shows what is going on, performs jobs
+// by running commands, and brings a NATS server for where there is none.
+//
+//	asyncnats demo
+//	asyncnats server
+//	asyncnats queue add default
+//	asyncnats dispatch --handle text.count='wc -w'
+//	asyncnats put text.count '"to be or not to be"' --wait
+//
+// It connects as the nats command does: the selected context, --context,
+// --server and the environment variables of the same meaning. asyncnats --help
+// says the rest.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// version is set by the linker in releases.
+var version = ""
+
+type cli struct {
+	connection `embed:"" group:"connection"`
+
+	Demo     demoCmd     `cmd:"" help:"Try it: a job for each file in a folder, two dispatchers, nothing installed."`
+	Server   serverCmd   `cmd:"" help:"Run a NATS server for a laptop or a small installation."`
+	Queue    queueCmd    `cmd:"" help:"Create, list, show and remove queues."`
+	Put      putCmd      `cmd:"" help:"Put a job on a queue."`
+	Job      jobCmd      `cmd:"" help:"Show, list and wait for jobs."`
+	Dispatch dispatchCmd `cmd:"" help:"Perform jobs by running commands."`
+
+	Version kong.VersionFlag `short:"V" help:"Show the version."`
+}
+
+type queueCmd struct {
+	Add  queueAddCmd  `cmd:"" help:"Create a queue."`
+	Ls   queueLsCmd   `cmd:"" help:"List the queues."`
+	Info queueInfoCmd `cmd:"" help:"Show what is in a queue and who serves it."`
+	Rm   queueRmCmd   `cmd:"" help:"Remove a queue with its jobs and their outcomes."`
+}
+
+type jobCmd struct {
+	Show jobShowCmd `cmd:"" help:"Show a job."`
+	Wait jobWaitCmd `cmd:"" help:"Wait for a job and print its result."`
+	Ls   jobLsCmd   `cmd:"" help:"List the jobs of a queue."`
+}
+
+// app is what a subcommand works with.
+type app struct {
+	connection *connection
+	in         *os.File
+	out, err   io.Writer
+}
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is the program; it returns the exit code.
+func run(args []string, in *os.File, out, errOut io.Writer) int {
+	var c cli
+	parser := kong.Must(&c,
+		kong.Name("asyncnats"),
+		kong.Description("Durable jobs on NATS JetStream: queues, jobs, and dispatchers that perform them."),
+		kong.Vars{"version": versionText()},
+		kong.Writers(out, errOut),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true, WrapUpperBound: 100}),
+		kong.ExplicitGroups([]kong.Group{{Key: "connection", Title: "Connection, as the nats command:"}}),
+		kong.Help(printHelp),
+		kong.BindTo(context.Background(), (*context.Context)(nil)),
+	)
+	parsed, err := parser.Parse(args)
+	if err != nil {
+		return report(errOut, misread(err))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), stopSignals()...)
+	defer stop()
+	// The second signal finds the system's own answer to it, unless the
+	// subcommand has another.
+	context.AfterFunc(ctx, stop)
+	parsed.BindTo(ctx, (*context.Context)(nil))
+	return report(errOut, parsed.Run(&app{connection: &c.connection, in: in, out: out, err: errOut}))
+}
+
+// printHelp prints kong's help and the exit codes. The flags of the connection
+// are shown once, where no subcommand is named.
+func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
+	more := ""
+	if selected := ctx.Selected(); selected != nil {
+		if selected.Name != "demo" && selected.Name != "server" {
+			more = "\nasyncnats --help shows the flags that say which server to connect to.\n"
+		}
+		for _, flag := range ctx.Model.Flags {
+			flag.Hidden = flag.Hidden || flag.Group != nil
+		}
+	}
+	if err := kong.DefaultHelpPrinter(options, ctx); err != nil {
+		return err
+	}
+	_, err := fmt.Fprint(ctx.Stdout, more, exitCodes)
+	return err
+}
+
+// stopSignals are those that end a program in order. One that was started with
+// SIGHUP ignored, as by nohup, goes on ignoring it.
+func stopSignals() []os.Signal {
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	return signals
+}
+
+func versionText() string {
+	if version != "" {
+		return "asyncnats " + version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return "asyncnats " + info.Main.Version
+	}
+	return "asyncnats (unknown version)"
+}

@@ -1,0 +1,216 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/asyncnats/asyncnats"
+	"github.com/asyncnats/asyncnats/job"
+)
+
+type putCmd struct {
+	format
+	Task            string        `arg:"" help:"Task to perform, like image.thumbnail."`
+	Args            []string      `arg:"" optional:"" name:"arg" help:"Argument, in JSON; - reads it from stdin, as does no argument unless stdin is a terminal. Each further argument makes a further job."`
+	Queue           string        `short:"q" default:"default" help:"Queue to put it on."`
+	ID              string        `help:"ID of the job; a second one with it is refused until the first is completed."`
+	Timeout         time.Duration `help:"How long an attempt may take; without limit if not given."`
+	Keep            keepFlag      `placeholder:"DURATION" help:"How long the outcome is kept: a duration like 30m, none, or default (24h)."`
+	RetryInterrupts int           `xor:"retry" placeholder:"N" help:"How many times it is started again after its worker died; 9 if not given, -1 for no limit."`
+	Once            bool          `xor:"retry" help:"Start it once at most: if its worker dies the job fails."`
+	Count           int           `default:"1" help:"Put it so many times, in atomic batches."`
+	Wait            bool          `help:"Wait for the outcome: prints the result in JSON, or the failure to stderr."`
+}
+
+// Help is shown below the usage.
+func (*putCmd) Help() string {
+	return `A number that is negative needs -- before it: asyncnats put calc.abs -- -5
+
+    asyncnats put text.count '"to be or not to be"' --wait
+    asyncnats put image.thumbnail '{"path": "cat.png"}' --queue media --id cat
+    asyncnats put mail.send --once < mail.json`
+}
+
+// keepFlag is a job.Keep as text.
+type keepFlag job.Keep
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (k *keepFlag) UnmarshalText(text []byte) error {
+	keep, err := job.ParseKeep(string(text))
+	*k = keepFlag(keep)
+	return err
+}
+
+// Run puts the jobs.
+func (c *putCmd) Run(ctx context.Context, a *app) error {
+	calls, err := c.calls(a.in)
+	if err != nil {
+		return err
+	}
+	client, disconnect, err := a.client(ctx, "put")
+	if err != nil {
+		return err
+	}
+	defer disconnect()
+	q := client.Queue(c.Queue)
+	jobs, err := c.put(ctx, q, calls)
+	if !c.Wait || err != nil {
+		return errors.Join(c.print(a, jobs), err)
+	}
+	defer a.sayIfUnserved(ctx, q, c.Task)()
+	return c.await(ctx, a, jobs)
+}
+
+// calls makes one call for each argument and count.
+func (c *putCmd) calls(in *os.File) ([]asyncnats.Call[job.Value], error) {
+	if c.Count < 1 {
+		return nil, usagef("--count %d: must be at least 1", c.Count)
+	}
+	args, err := c.args(in)
+	if err != nil {
+		return nil, err
+	}
+	if c.ID != "" && len(args)*c.Count > 1 {
+		return nil, usagef("--id is for one job, and these are %d: leave it out and each gets an ID of its own", len(args)*c.Count)
+	}
+	task := asyncnats.Define[job.Value, job.Value](c.Task).
+		Timeout(c.Timeout).Keep(job.Keep(c.Keep)).
+		Retry(job.Retry{Never: c.Once, Interrupts: c.RetryInterrupts})
+	calls := make([]asyncnats.Call[job.Value], 0, len(args)*c.Count)
+	for _, arg := range args {
+		for range c.Count {
+			calls = append(calls, task.Call(arg).ID(c.ID))
+		}
+	}
+	return calls, nil
+}
+
+func (c *putCmd) args(in *os.File) ([]job.Value, error) {
+	if len(c.Args) == 0 {
+		if isTerminal(in) {
+			return []job.Value{{}}, nil
+		}
+		c.Args = []string{"-"}
+	}
+	var args []job.Value
+	for _, text := range c.Args {
+		from, given := "argument", []byte(text)
+		if text == "-" {
+			var err error
+			if given, err = io.ReadAll(in); err != nil {
+				return nil, fmt.Errorf("read argument from stdin: %w", err)
+			}
+			from = "stdin"
+		}
+		arg, err := parseArg(given)
+		if err != nil {
+			return nil, usagef("%s: %w", from, err)
+		}
+		args = append(args, arg)
+	}
+	return args, nil
+}
+
+// parseArg makes a value of JSON text. No text is no argument.
+func parseArg(given []byte) (job.Value, error) {
+	given = bytes.TrimSpace(given)
+	if len(given) == 0 {
+		return job.Value{}, nil
+	}
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, given); err != nil {
+		gist := firstLine(string(given), 40)
+		return job.Value{}, fmt.Errorf("%s is not JSON (%w): text needs quotes, like '%s'", gist, err, strconv.Quote(gist))
+	}
+	return job.Value{Encoding: job.JSON, Data: compact.Bytes()}, nil
+}
+
+func (c *putCmd) put(ctx context.Context, q *asyncnats.Queue, calls []asyncnats.Call[job.Value]) ([]*asyncnats.Job[job.Value], error) {
+	if len(calls) > 1 {
+		return asyncnats.PutMany(ctx, q, calls...)
+	}
+	j, err := asyncnats.Put(ctx, q, calls[0])
+	if errors.Is(err, asyncnats.ErrExists) {
+		return nil, exists(ctx, j, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return []*asyncnats.Job[job.Value]{j}, nil
+}
+
+// exists adds to a refused ID what is known of the job that has it.
+func exists(ctx context.Context, holder *asyncnats.Job[job.Value], refused error) error {
+	status, err := holder.Status(ctx)
+	if err != nil {
+		return refused
+	}
+	by := ""
+	if status.By != "" {
+		by = " by " + status.By
+	}
+	return fmt.Errorf("%w: it is %s, of task %s, put %s%s: wait for it (asyncnats job wait %s --queue %s) or take another ID",
+		refused, status.State, status.Task, clock(status.Put), by, status.ID, status.Queue)
+}
+
+// print prints the IDs.
+func (c *putCmd) print(a *app, jobs []*asyncnats.Job[job.Value]) error {
+	type put struct {
+		ID    job.ID `json:"id"`
+		Queue string `json:"queue"`
+		Task  string `json:"task"`
+	}
+	stored := make([]put, len(jobs))
+	for i, j := range jobs {
+		stored[i] = put{ID: j.ID(), Queue: c.Queue, Task: c.Task}
+		if !c.JSON {
+			fmt.Fprintln(a.out, j.ID())
+		}
+	}
+	switch {
+	case !c.JSON || len(stored) == 0:
+		return nil
+	case len(stored) == 1:
+		return printJSON(a.out, stored[0])
+	}
+	return printJSON(a.out, stored)
+}
+
+// await waits for the jobs and prints their outcomes in the order of the puts.
+func (c *putCmd) await(ctx context.Context, a *app, jobs []*asyncnats.Job[job.Value]) error {
+	if len(jobs) == 1 {
+		return a.await(ctx, jobs[0], c.JSON)
+	}
+	outcomes := make([]awaited, len(jobs))
+	failed := 0
+	for i, j := range jobs {
+		outcome, err := outcomeOf(ctx, j)
+		if err != nil && outcome.Failure == nil {
+			return err
+		}
+		outcomes[i] = outcome
+		switch {
+		case err != nil:
+			failed++
+			report(a.err, err)
+		case !c.JSON:
+			fmt.Fprintf(a.out, "%s\n", outcome.Result)
+		}
+	}
+	if c.JSON {
+		if err := printJSON(a.out, outcomes); err != nil {
+			return err
+		}
+	}
+	if failed > 0 {
+		return &exitError{exitJobFailed, fmt.Errorf("%d of %s failed", failed, plural(len(jobs), "job"))}
+	}
+	return nil
+}

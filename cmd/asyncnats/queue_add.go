@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/asyncnats/asyncnats"
+)
+
+type queueAddCmd struct {
+	patience
+	Name     string        `arg:"" help:"Name of the queue: letters, digits, '-' and '_'."`
+	AckWait  time.Duration `default:"15s" help:"How long a job rests after its worker died, at least 3s."`
+	Replicas int           `default:"1" help:"How many servers of a cluster store the queue."`
+}
+
+// Run creates the queue. One that exists is never altered: it is a success
+// where it is as asked for.
+func (c *queueAddCmd) Run(ctx context.Context, a *app) error {
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
+	client, disconnect, err := a.client(ctx, "queue add")
+	if err != nil {
+		return err
+	}
+	defer disconnect()
+	before, err := client.Queues(ctx)
+	if err != nil {
+		return err
+	}
+	q, err := client.CreateQueue(ctx, c.Name, asyncnats.QueueConfig{AckWait: c.AckWait, Replicas: c.Replicas})
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(before, c.Name) {
+		fmt.Fprintf(a.out, "queue %s created\n", c.Name)
+		return nil
+	}
+	info, err := q.Info(ctx)
+	if err != nil {
+		return err
+	}
+	if time.Duration(info.AckWait) != c.AckWait || info.Replicas != c.Replicas {
+		return fmt.Errorf("queue %s exists, with ack wait %v and %s, and is never altered: remove it first (asyncnats queue rm %s) or take another name",
+			c.Name, time.Duration(info.AckWait), plural(info.Replicas, "replica"), c.Name)
+	}
+	fmt.Fprintf(a.out, "queue %s exists already\n", c.Name)
+	return nil
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/asyncnats/asyncnats"
+	"github.com/asyncnats/asyncnats/agents"
+	"github.com/asyncnats/asyncnats/stream"
+)
+
+type queueInfoCmd struct {
+	patience
+	format
+	Name string `arg:"" help:"Name of the queue."`
+}
+
+// Run shows the queue.
+func (c *queueInfoCmd) Run(ctx context.Context, a *app) error {
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
+	client, disconnect, err := a.client(ctx, "queue info")
+	if err != nil {
+		return err
+	}
+	defer disconnect()
+	info, err := queueInfo(ctx, client.Queue(c.Name))
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(a.out, info)
+	}
+	printQueue(a.out, info)
+	return nil
+}
+
+// queueInfo is the queue's Info with lists that are never null in JSON, and
+// lanes that count as served only by dispatchers with an agent for them.
+func queueInfo(ctx context.Context, q *asyncnats.Queue) (asyncnats.QueueInfo, error) {
+	info, err := q.Info(ctx)
+	if err != nil {
+		return info, err
+	}
+	if info.Lanes == nil {
+		info.Lanes = []stream.LaneInfo{}
+	}
+	if info.Dispatchers == nil {
+		info.Dispatchers = []stream.Presence{}
+	}
+	for i, lane := range info.Lanes {
+		info.Lanes[i].Served = serving(info, lane.Task)
+	}
+	return info, nil
+}
+
+// serving counts the dispatchers that take a task: with a handler for it and
+// an agent whose filter lets it through.
+func serving(info asyncnats.QueueInfo, task string) int {
+	n := 0
+	for _, dispatcher := range info.Dispatchers {
+		takes := slices.ContainsFunc(dispatcher.Agents, func(a stream.AgentPresence) bool {
+			return agents.Agent{Filter: a.Filter}.Takes(task)
+		})
+		if takes && slices.Contains(dispatcher.Tasks, task) {
+			n++
+		}
+	}
+	return n
+}
+
+func printQueue(w io.Writer, info asyncnats.QueueInfo) {
+	fmt.Fprintf(w, "queue %s: %s, %s, ack wait %v, %s, created %s\n", info.Name,
+		plural(int(info.Messages), "job"), size(int64(info.Bytes)), time.Duration(info.AckWait),
+		plural(info.Replicas, "replica"), clock(info.Created))
+	if info.Strays > 0 {
+		fmt.Fprintf(w, "%s on lanes that are not registered, published past asyncnats: nobody will perform them\n",
+			plural(int(info.Strays), "stray message"))
+	}
+	if len(info.Lanes) > 0 {
+		fmt.Fprintln(w)
+		t := newTable(w, "task", "pending", "assigned", "served by", "")
+		alignRight(t, 2, 3, 4)
+		for _, lane := range info.Lanes {
+			note := ""
+			if lane.Served == 0 && lane.Pending > 0 {
+				note = "no dispatcher takes this task"
+			}
+			t.AppendRow([]any{lane.Task, lane.Pending, lane.Assigned, lane.Served, note})
+		}
+		t.Render()
+	}
+	fmt.Fprintln(w)
+	if len(info.Dispatchers) == 0 {
+		fmt.Fprintln(w, "no dispatcher answers")
+		return
+	}
+	t := newTable(w, "dispatcher", "host", "pid", "agent", "busy", "takes")
+	for _, dispatcher := range info.Dispatchers {
+		if len(dispatcher.Agents) == 0 {
+			t.AppendRow([]any{dispatcher.Dispatcher, dispatcher.Host, dispatcher.PID, "none", "", ""})
+		}
+		for _, agent := range dispatcher.Agents {
+			t.AppendRow([]any{
+				dispatcher.Dispatcher, dispatcher.Host, dispatcher.PID,
+				agent.Name, fmt.Sprintf("%d of %d", agent.Active, agent.Size), taken(dispatcher.Tasks, agent.Filter),
+			})
+		}
+	}
+	t.Render()
+}
+
+// taken lists the tasks that a dispatcher can perform and an agent takes.
+func taken(tasks, filter []string) string {
+	agent := agents.Agent{Filter: filter}
+	var takes []string
+	for _, task := range tasks {
+		if agent.Takes(task) {
+			takes = append(takes, task)
+		}
+	}
+	if len(takes) == 0 {
+		return "nothing: no task of " + strings.Join(tasks, ", ") + " passes its filter"
+	}
+	return strings.Join(takes, ", ")
+}
