@@ -56,7 +56,7 @@ func (t Task[A, R]) Retry(r job.Retry) Task[A, R] { t.options.retry = r; return 
 // Call returns the task with its argument, to be put on a queue.
 func (t Task[A, R]) Call(arg A) Call[R] {
 	t.options.arg = arg
-	return Call[R]{t.options}
+	return Call[R](t)
 }
 
 // Handle returns the handler that performs the task with f. An error that f

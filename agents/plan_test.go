@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var comparable = cmp.AllowUnexported(order{})
+var orders = cmp.AllowUnexported(order{})
 
 func TestPlan(t *testing.T) {
 	cold, hot := laneView{}, laneView{hot: true}
@@ -75,7 +75,7 @@ func TestPlan(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, next := plan(row.view)
-			if diff := cmp.Diff(row.want, got, comparable); diff != "" || next != row.next {
+			if diff := cmp.Diff(row.want, got, orders); diff != "" || next != row.next {
 				t.Errorf("next %d, want %d; orders (-want +got):\n%s", next, row.next, diff)
 			}
 		})

@@ -202,7 +202,10 @@ func (d *Dispatcher) watchConnection(ctx context.Context, link *stream.Link, run
 // presence describes the dispatcher as one queue sees it.
 func (d *Dispatcher) presence(queue string, runners []*agents.Runner) stream.Presence {
 	host, _ := os.Hostname()
-	presence := stream.Presence{Dispatcher: d.UUID(), Host: host, PID: os.Getpid()}
+	presence := stream.Presence{
+		Dispatcher: d.UUID(), Host: host, PID: os.Getpid(),
+		Tasks: []string{}, Agents: []stream.AgentPresence{}, Jobs: []stream.Running{}, // not null in JSON
+	}
 	for _, task := range d.tasks() {
 		taken := slices.ContainsFunc(d.config.Agents, func(a agents.Agent) bool { return a.Serves(queue) && a.Takes(task) })
 		if taken {

@@ -290,3 +290,23 @@ func TestDeletedConsumerIsMadeAgain(t *testing.T) {
 		}
 	})
 }
+
+// A task that a dispatcher has a handler for, and no agent, is not served.
+func TestTaskWithoutAnAgentIsNotServed(t *testing.T) {
+	tell(t, func(s *story) {
+		c := newCensus()
+		s.dispatch(dispatcher.Config{
+			Handlers: []job.Handler{c.handler("task.a", 0), c.handler("task.b", 0)},
+			Agents:   []agents.Agent{{Name: "main", Filter: []string{"task.a"}}},
+		})
+		wait(s, put(s, call("task.a")))
+		put(s, call("task.b"))
+		info, err := s.queue.Info(s.Context())
+		if err != nil {
+			s.Fatal(err)
+		}
+		if a, b := info.Served("task.a"), info.Served("task.b"); a != 1 || b != 0 {
+			s.Errorf("served %d and %d, want 1 and 0", a, b)
+		}
+	})
+}

@@ -39,7 +39,8 @@ func (a *annotator) value(depth int) {
 		a.t.Fatal(err)
 	}
 	start := len(a.data) - a.reader.Len()
-	children, comment := 0, ""
+	children := 0
+	var comment string
 	switch {
 	case msgpcode.IsFixedMap(code), code == msgpcode.Map16, code == msgpcode.Map32:
 		children, err = a.decoder.DecodeMapLen()

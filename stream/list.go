@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/asyncnats/asyncnats/job"
 	"github.com/asyncnats/asyncnats/kv"
@@ -19,19 +18,12 @@ import (
 // Waiting returns up to limit jobs of the queue that are not completed, oldest
 // first: pending ones, and those that are performed now.
 func (q *Queue) Waiting(ctx context.Context, limit int) ([]Stored, error) {
-	messages, err := jetstreamext.GetBatch(ctx, q.ns.js, q.names.stream(), limit,
-		jetstreamext.GetBatchSubject(q.names.jobs()), jetstreamext.GetBatchSeq(1))
+	messages, err := q.read(ctx, q.names.stream(), q.names.jobs(), 1, limit)
 	if err != nil {
 		return nil, explain(q.conn(), "list jobs of queue "+q.names.queue, err)
 	}
 	var jobs []Stored
-	for message, err := range messages {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			break
-		}
-		if err != nil {
-			return nil, explain(q.conn(), "list jobs of queue "+q.names.queue, err)
-		}
+	for _, message := range messages {
 		stored, err := q.stored(message)
 		if err != nil {
 			continue // a stray: Info counts those
@@ -46,9 +38,6 @@ type KeptRecord struct {
 	ID     job.ID
 	Record job.Record
 }
-
-// recordsPerRead is how many records one read asks for.
-const recordsPerRead = 1000
 
 // Recent returns up to limit records of the queue that keep accepts, the one
 // written last first. It reads backwards in growing windows, so that the first
@@ -85,30 +74,21 @@ func (q *Queue) recordsBetween(ctx context.Context, from, upTo uint64) ([]KeptRe
 	prefix := "$KV." + bucket + "." + q.names.queue + "."
 	var records []KeptRecord
 	for from < upTo {
-		messages, err := jetstreamext.GetBatch(ctx, q.ns.js, "KV_"+bucket, recordsPerRead,
-			jetstreamext.GetBatchSubject(prefix+"*"), jetstreamext.GetBatchSeq(from))
+		messages, err := q.read(ctx, "KV_"+bucket, prefix+"*", from, min(pageSize, int(upTo-from)))
 		if err != nil {
 			return nil, err
 		}
-		read := 0
-		for message, err := range messages {
-			if errors.Is(err, jetstreamext.ErrNoMessages) {
-				break
-			}
-			if err != nil {
-				return nil, err
-			}
-			read++
-			from = message.Sequence + 1
+		for _, message := range messages {
 			if message.Sequence >= upTo {
 				return records, nil
 			}
+			from = message.Sequence + 1
 			record, err := job.DecodeRecord(message.Data)
 			if err == nil {
 				records = append(records, KeptRecord{ID: job.ID(strings.TrimPrefix(message.Subject, prefix)), Record: record})
 			}
 		}
-		if read < recordsPerRead {
+		if len(messages) == 0 {
 			break
 		}
 	}
@@ -131,6 +111,17 @@ type Info struct {
 	Strays uint64 `json:"strays"`
 	// Dispatchers are those that answered.
 	Dispatchers []Presence `json:"dispatchers"`
+}
+
+// Served is how many of the dispatchers that answered take jobs of a task.
+func (i Info) Served(task string) int {
+	n := 0
+	for _, dispatcher := range i.Dispatchers {
+		if slices.Contains(dispatcher.Tasks, task) {
+			n++
+		}
+	}
+	return n
 }
 
 // LaneInfo is what is known of a lane.
@@ -161,6 +152,7 @@ func (q *Queue) Info(ctx context.Context, patience time.Duration) (Info, error) 
 	info := Info{
 		Name: q.names.queue, AckWait: q.meta.AckWait, Created: q.meta.Created,
 		Messages: found.State.Msgs - min(found.State.Msgs, 1), Bytes: found.State.Bytes, Replicas: found.Config.Replicas,
+		Lanes: []LaneInfo{}, // not null in JSON
 	}
 	if info.Dispatchers, err = q.Who(ctx, patience); err != nil {
 		return Info{}, explain(q.conn(), step, err)
@@ -171,11 +163,7 @@ func (q *Queue) Info(ctx context.Context, patience time.Duration) (Info, error) 
 		if err != nil {
 			return Info{}, explain(q.conn(), step, err)
 		}
-		for _, dispatcher := range info.Dispatchers {
-			if slices.Contains(dispatcher.Tasks, lane.Task) {
-				view.Served++
-			}
-		}
+		view.Served = info.Served(lane.Task)
 		accounted += view.Pending + uint64(view.Assigned)
 		info.Lanes = append(info.Lanes, view)
 	}

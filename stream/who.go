@@ -78,7 +78,7 @@ func (q *Queue) ask(ctx context.Context, ask question, patience time.Duration, e
 	}
 	waiting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	var answers []Presence
+	answers := []Presence{} // not null in JSON
 	for enough == 0 || len(answers) < enough {
 		msg, err := sub.NextMsgWithContext(waiting)
 		if err != nil || msg.Header.Get("Status") == "503" {

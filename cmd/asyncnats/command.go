@@ -92,14 +92,14 @@ func (c *commands) run(ctx context.Context, cmd *exec.Cmd) (stopped bool, err er
 	}
 	terminate(cmd)
 	select {
-	case <-done:
+	case <-done: //nolint:errcheck // it had to be stopped: how it ended says nothing
 		kill(cmd)
 		return true, nil
 	case <-time.After(patience):
 	}
 	kill(cmd)
 	select {
-	case <-done:
+	case <-done: //nolint:errcheck // as above
 	case <-time.After(leaveAfter):
 	}
 	return true, nil

@@ -101,7 +101,7 @@ func listFiles(ctx context.Context, dir string, limit int) (files []string, more
 		case err != nil && path == dir:
 			return err
 		case err != nil:
-			return nil
+			return nil //nolint:nilerr // a folder that cannot be read is passed over, as find does
 		case entry.IsDir() && entry.Name() == ".git":
 			return fs.SkipDir
 		case !entry.Type().IsRegular():

@@ -65,7 +65,7 @@ func (c *dispatchCmd) Run(ctx context.Context, a *app) error {
 		nats.MaxReconnects(-1),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("connection", "err", err) }),
 		nats.ClosedHandler(func(nc *nats.Conn) {
-			lost(&exitError{exitUnreachable, fmt.Errorf("the server ended the connection for good: %v", nc.LastError())})
+			lost(&exitError{exitUnreachable, fmt.Errorf("the server ended the connection for good: %w", nc.LastError())})
 		}))
 	if err != nil {
 		return err

@@ -105,7 +105,7 @@ func (a *app) sayIfUnserved(ctx context.Context, q *asyncnats.Queue, task string
 		case <-time.After(unservedAfter):
 		}
 		info, err := q.Info(ctx)
-		if err == nil && serving(info, task) == 0 {
+		if err == nil && info.Served(task) == 0 {
 			fmt.Fprintf(a.err, "asyncnats: no dispatcher takes task %s in queue %s now: waiting until one does\n", task, q.Name())
 		}
 	}()

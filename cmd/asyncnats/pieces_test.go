@@ -7,10 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/asyncnats/asyncnats"
 	"github.com/asyncnats/asyncnats/agents"
 	"github.com/asyncnats/asyncnats/job"
-	"github.com/asyncnats/asyncnats/stream"
 )
 
 func TestParseAgent(t *testing.T) {
@@ -80,18 +78,7 @@ func TestHeadAndTail(t *testing.T) {
 	}
 }
 
-func TestServing(t *testing.T) {
-	dispatcher := func(filter ...string) stream.Presence {
-		return stream.Presence{Tasks: []string{"image.thumb", "mail.send"}, Agents: []stream.AgentPresence{{Filter: filter}}}
-	}
-	info := asyncnats.QueueInfo{Dispatchers: []stream.Presence{
-		dispatcher(), dispatcher("image.>"), {Tasks: []string{"image.thumb"}},
-	}}
-	for task, want := range map[string]int{"image.thumb": 2, "mail.send": 1, "other": 0} {
-		if got := serving(info, task); got != want {
-			t.Errorf("%s is served by %d, want %d", task, got, want)
-		}
-	}
+func TestTaken(t *testing.T) {
 	if got := taken([]string{"a", "b"}, []string{"c"}); !strings.HasPrefix(got, "nothing") {
 		t.Errorf("takes %s", got)
 	}

@@ -4,13 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/asyncnats/asyncnats"
 	"github.com/asyncnats/asyncnats/agents"
-	"github.com/asyncnats/asyncnats/stream"
 )
 
 type queueInfoCmd struct {
@@ -28,7 +26,7 @@ func (c *queueInfoCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer disconnect()
-	info, err := queueInfo(ctx, client.Queue(c.Name))
+	info, err := client.Queue(c.Name).Info(ctx)
 	if err != nil {
 		return err
 	}
@@ -37,40 +35,6 @@ func (c *queueInfoCmd) Run(ctx context.Context, a *app) error {
 	}
 	printQueue(a.out, info)
 	return nil
-}
-
-// queueInfo is the queue's Info with lists that are never null in JSON, and
-// lanes that count as served only by dispatchers with an agent for them.
-func queueInfo(ctx context.Context, q *asyncnats.Queue) (asyncnats.QueueInfo, error) {
-	info, err := q.Info(ctx)
-	if err != nil {
-		return info, err
-	}
-	if info.Lanes == nil {
-		info.Lanes = []stream.LaneInfo{}
-	}
-	if info.Dispatchers == nil {
-		info.Dispatchers = []stream.Presence{}
-	}
-	for i, lane := range info.Lanes {
-		info.Lanes[i].Served = serving(info, lane.Task)
-	}
-	return info, nil
-}
-
-// serving counts the dispatchers that take a task: with a handler for it and
-// an agent whose filter lets it through.
-func serving(info asyncnats.QueueInfo, task string) int {
-	n := 0
-	for _, dispatcher := range info.Dispatchers {
-		takes := slices.ContainsFunc(dispatcher.Agents, func(a stream.AgentPresence) bool {
-			return agents.Agent{Filter: a.Filter}.Takes(task)
-		})
-		if takes && slices.Contains(dispatcher.Tasks, task) {
-			n++
-		}
-	}
-	return n
 }
 
 func printQueue(w io.Writer, info asyncnats.QueueInfo) {

@@ -59,7 +59,7 @@ func queueInfos(ctx context.Context, client *asyncnats.Client, names []string) (
 	var all sync.WaitGroup
 	for i, name := range names {
 		all.Go(func() {
-			info, err := queueInfo(ctx, client.Queue(name))
+			info, err := client.Queue(name).Info(ctx)
 			switch {
 			case err == nil:
 				found[i] = &info

@@ -55,7 +55,7 @@ func (c *serverCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return fmt.Errorf("store %s: %w", c.Store, err)
 	}
-	defer release()
+	defer func() { _ = release() }() // the lock ends with the process at the latest
 	ns, err := startServer(options, a.err)
 	if err != nil {
 		return err
