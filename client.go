@@ -34,8 +34,8 @@ type Client struct {
 	queues map[string]*Queue
 }
 
-// Connect prepares a connection for the queues of a namespace. It makes the
-// namespace's buckets where they do not exist.
+// Connect prepares a connection for the queues of a namespace. It writes
+// nothing.
 //
 // Errors: [ErrServer] where the server is too old or runs without JetStream,
 // [ErrPermission], [ErrUnanswered].

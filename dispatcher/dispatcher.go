@@ -2,7 +2,6 @@ package dispatcher
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -85,7 +84,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 			runs.Go(func() { runner.Run(intake, work) })
 		}
 	}
-	loops.Go(func() { d.watchConnection(work, link, runners) })
+	loops.Go(func() { d.watchConnection(work, runners) })
 	d.log.Info("dispatcher runs", "queues", d.config.Queues, "tasks", d.tasks())
 
 	<-ctx.Done()
@@ -100,7 +99,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	return nil
 }
 
-// open opens the queues and proves the connection.
+// open opens the queues, and the link for the shortest of their leases.
 func (d *Dispatcher) open(ctx context.Context) ([]*stream.Queue, *stream.Link, error) {
 	js, err := jetStream(d.nc, d.config.Domain)
 	if err != nil {
@@ -120,11 +119,7 @@ func (d *Dispatcher) open(ctx context.Context) ([]*stream.Queue, *stream.Link, e
 		queues = append(queues, queue)
 		shortest = min(shortest, queue.AckWait())
 	}
-	link := stream.NewLink(d.nc, shortest/15)
-	if err := link.Prove(ctx); err != nil {
-		return nil, nil, fmt.Errorf("ping server: %w", err)
-	}
-	return queues, link, nil
+	return queues, stream.NewLink(d.nc, shortest/15), nil
 }
 
 func jetStream(nc *nats.Conn, domain string) (jetstream.JetStream, error) {
@@ -170,7 +165,7 @@ func (d *Dispatcher) watchLanes(ctx context.Context, queue *stream.Queue, runner
 
 // watchConnection has all pulls made again after a reconnect, for the server
 // has forgotten those that waited.
-func (d *Dispatcher) watchConnection(ctx context.Context, link *stream.Link, runners []*agents.Runner) {
+func (d *Dispatcher) watchConnection(ctx context.Context, runners []*agents.Runner) {
 	status := d.nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.CLOSED)
 	defer d.nc.RemoveStatusListener(status)
 	for {
@@ -184,9 +179,6 @@ func (d *Dispatcher) watchConnection(ctx context.Context, link *stream.Link, run
 			switch now {
 			case nats.CONNECTED:
 				d.log.Info("connected again", "server", d.nc.ConnectedUrlRedacted())
-				if err := link.Prove(ctx); err != nil && !errors.Is(err, context.Canceled) {
-					d.log.Warn("server does not answer a ping", "err", err)
-				}
 				for _, runner := range runners {
 					runner.Reset()
 				}

@@ -122,9 +122,6 @@ func TestHandBacksAreNoInterrupts(t *testing.T) {
 		j := put(s, shout.Call("x"))
 		queue := openQueue(s)
 		link := stream.NewLink(queue.Namespace().JetStream().Conn(), time.Second)
-		if err := link.Prove(s.Context()); err != nil {
-			s.Fatal(err)
-		}
 		leases := make(chan *stream.Lease)
 		tap, err := queue.Tap(s.Context(), stream.Lane{Task: shout.Name()}, link, stream.Sink{
 			Deliver: func(_ *stream.Pull, lease *stream.Lease) { leases <- lease },

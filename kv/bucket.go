@@ -13,6 +13,8 @@ import (
 )
 
 var (
+	// ErrNoBucket: there is no bucket of that name.
+	ErrNoBucket = errors.New("bucket does not exist")
 	// ErrNotFound: the key has no value.
 	ErrNotFound = errors.New("key not found")
 	// ErrConflict: the key was written by somebody else since it was read, or
@@ -60,33 +62,43 @@ type Bucket[T any] struct {
 	codec   Codec[T]
 }
 
-// Open opens the bucket that c names and creates it where it does not exist.
-// One that exists is used as it is, whatever else c says, provided that it
-// allows times to live and direct reads.
-func Open[T any](ctx context.Context, js jetstream.JetStream, c Config, codec Codec[T]) (*Bucket[T], error) {
-	store, err := js.KeyValue(ctx, c.Bucket)
+// Create creates the bucket that c describes, or opens the one of that name. A
+// bucket that exists is used as it is, whatever else c says; see [Open].
+func Create[T any](ctx context.Context, js jetstream.JetStream, c Config, codec Codec[T]) (*Bucket[T], error) {
+	bucket, err := Open(ctx, js, c.Bucket, codec)
+	if !errors.Is(err, ErrNoBucket) {
+		return bucket, err
+	}
+	_, err = js.CreateStream(ctx, streamConfig(c))
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		return nil, fmt.Errorf("create bucket %s: %w", c.Bucket, err)
+	}
+	return Open(ctx, js, c.Bucket, codec)
+}
+
+// Open opens a bucket that exists, provided that it allows times to live and
+// direct reads and has no maximum age. It returns [ErrNoBucket] where there is
+// none.
+func Open[T any](ctx context.Context, js jetstream.JetStream, name string, codec Codec[T]) (*Bucket[T], error) {
+	store, err := js.KeyValue(ctx, name)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		_, err = js.CreateStream(ctx, streamConfig(c))
-		if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-			return nil, fmt.Errorf("create bucket %s: %w", c.Bucket, err)
-		}
-		store, err = js.KeyValue(ctx, c.Bucket)
+		return nil, fmt.Errorf("%w: %s", ErrNoBucket, name)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open bucket %s: %w", c.Bucket, err)
+		return nil, fmt.Errorf("open bucket %s: %w", name, err)
 	}
-	stream, err := js.Stream(ctx, "KV_"+c.Bucket)
+	stream, err := js.Stream(ctx, "KV_"+name)
 	if err != nil {
-		return nil, fmt.Errorf("open bucket %s: %w", c.Bucket, err)
+		return nil, fmt.Errorf("open bucket %s: %w", name, err)
 	}
-	if found := stream.CachedInfo().Config; !found.AllowMsgTTL || !found.AllowDirect {
-		return nil, fmt.Errorf("bucket %s was made by somebody else and lacks per-message TTL or direct reads: enable both (nats stream edit KV_%s --allow-msg-ttl --allow-direct) or use another namespace", c.Bucket, c.Bucket)
+	if found := stream.CachedInfo().Config; !found.AllowMsgTTL || !found.AllowDirect || found.MaxAge > 0 {
+		return nil, fmt.Errorf("bucket %s was made by somebody else and lacks per-message TTL or direct reads, or has a maximum age: change that (nats stream edit KV_%s --allow-msg-ttl --allow-direct --max-age 0) or use another namespace", name, name)
 	}
-	publish := "$KV." + c.Bucket + "."
+	publish := "$KV." + name + "."
 	if prefix := APIPrefix(js); prefix != jetstream.DefaultAPIPrefix {
 		publish = prefix + publish
 	}
-	return &Bucket[T]{js: js, store: store, name: c.Bucket, publish: publish, codec: codec}, nil
+	return &Bucket[T]{js: js, store: store, name: name, publish: publish, codec: codec}, nil
 }
 
 // Get reads a key, from any replica: the value may be behind by the time
@@ -139,7 +151,10 @@ func (b *Bucket[T]) Update(ctx context.Context, key string, value T, revision ui
 // Delete removes a key whose revision is the one given. It returns
 // [ErrConflict] where the key has another.
 func (b *Bucket[T]) Delete(ctx context.Context, key string, revision uint64) error {
-	if err := b.store.Delete(ctx, key, jetstream.LastRevision(revision)); err != nil {
+	// Not jetstream.KeyValue's: it takes revision 0 for no condition.
+	msg := b.message(key, revision)
+	msg.Header.Set("KV-Operation", "DEL")
+	if _, err := b.js.PublishMsg(ctx, msg); err != nil {
 		return fmt.Errorf("delete %s of %s: %w", key, b.name, conflict(err))
 	}
 	return nil
@@ -165,9 +180,8 @@ func (b *Bucket[T]) write(ctx context.Context, key string, value T, revision uin
 	if err != nil {
 		return 0, fmt.Errorf("write %s of %s: %w", key, b.name, err)
 	}
-	msg := nats.NewMsg(b.publish + key)
+	msg := b.message(key, revision)
 	msg.Data = data
-	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(revision, 10))
 	if ttl != Forever {
 		msg.Header.Set(jetstream.MsgTTLHeader, ttlHeader(ttl))
 	}
@@ -176,6 +190,14 @@ func (b *Bucket[T]) write(ctx context.Context, key string, value T, revision uin
 		return 0, fmt.Errorf("write %s of %s: %w", key, b.name, conflict(err))
 	}
 	return ack.Sequence, nil
+}
+
+// message makes a message for a key that is stored only if the key's last
+// revision is the one given.
+func (b *Bucket[T]) message(key string, revision uint64) *nats.Msg {
+	msg := nats.NewMsg(b.publish + key)
+	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(revision, 10))
+	return msg
 }
 
 // conflict maps the server's two codes of a failed expectation (one of a

@@ -21,7 +21,9 @@ type Change[T any] struct {
 }
 
 // Watch yields the entries whose key matches pattern (NATS wildcards), then
-// every change to them, in order, until ctx ends. It survives reconnects. A
+// every change to them, in order, until ctx ends. Of changes to one key that
+// follow each other closely only the last is sure to be yielded. It survives
+// reconnects. A
 // value that cannot be decoded is yielded as an error beside its key, and the
 // watch goes on; an error without a key ends it.
 func (b *Bucket[T]) Watch(ctx context.Context, pattern string) iter.Seq2[Change[T], error] {
@@ -33,7 +35,7 @@ func (b *Bucket[T]) Watch(ctx context.Context, pattern string) iter.Seq2[Change[
 			}
 			return
 		}
-		defer watcher.Stop()
+		defer stop(watcher)
 		for {
 			select {
 			case <-ctx.Done():
@@ -51,6 +53,16 @@ func (b *Bucket[T]) Watch(ctx context.Context, pattern string) iter.Seq2[Change[
 			}
 		}
 	}
+}
+
+// stop ends a watcher. It takes what is still on its way, for whose sake
+// the watcher's goroutine would wait for ever.
+func stop(watcher jetstream.KeyWatcher) {
+	_ = watcher.Stop() // fails where the connection is closed, and the watcher with it
+	go func() {
+		for range watcher.Updates() {
+		}
+	}()
 }
 
 func (b *Bucket[T]) change(found jetstream.KeyValueEntry) (Change[T], error) {

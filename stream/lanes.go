@@ -51,17 +51,40 @@ func (q *Queue) Register(ctx context.Context, lane Lane) error {
 	if q.known.has(lane) {
 		return nil
 	}
-	_, err := q.ns.lanes.Create(ctx, q.names.laneKey(lane), laneEntry{Task: lane.Task, Created: time.Now().UTC()}, kv.Forever)
-	if err != nil && !errors.Is(err, kv.ErrConflict) {
-		return explain(q.conn(), fmt.Sprintf("register lane %s of queue %s", lane.Token(), q.names.queue), err)
+	ctx, cancel := withTimeout(ctx, putPatience)
+	defer cancel()
+	for {
+		err := q.register(ctx, lane)
+		switch {
+		case err == nil:
+			q.known.add(lane)
+			return nil
+		case !errors.Is(err, ErrUnanswered):
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(tryPause):
+		}
 	}
-	q.known.add(lane)
-	return nil
+}
+
+// register tries once.
+func (q *Queue) register(ctx context.Context, lane Lane) error {
+	try, cancel := context.WithTimeout(ctx, tryPatience)
+	defer cancel()
+	key := q.names.laneKey(lane)
+	_, err := q.lanes.Create(try, key, laneEntry{Task: lane.Task, Created: time.Now().UTC()}, kv.Forever)
+	if err == nil || errors.Is(err, kv.ErrConflict) {
+		return nil
+	}
+	return explain(q.conn(), fmt.Sprintf("register lane %s of queue %s", lane.Token(), q.names.queue), err, key)
 }
 
 // Lanes lists the registered lanes, sorted.
 func (q *Queue) Lanes(ctx context.Context) ([]Lane, error) {
-	entries, err := q.ns.lanes.List(ctx, q.names.laneKeys())
+	entries, err := q.lanes.List(ctx, q.names.laneKeys())
 	if err != nil {
 		return nil, explain(q.conn(), "list lanes of queue "+q.names.queue, err)
 	}
@@ -81,7 +104,7 @@ func (q *Queue) Lanes(ctx context.Context) ([]Lane, error) {
 // Lanes are never withdrawn while their queue exists.
 func (q *Queue) WatchLanes(ctx context.Context) iter.Seq2[Lane, error] {
 	return func(yield func(Lane, error) bool) {
-		for change, err := range q.ns.lanes.Watch(ctx, q.names.laneKeys()) {
+		for change, err := range q.lanes.Watch(ctx, q.names.laneKeys()) {
 			if err == nil && (change.Current || change.Deleted) {
 				continue
 			}

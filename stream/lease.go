@@ -76,9 +76,11 @@ func (l *Lease) Ack() error { return l.msg.Ack() }
 // HandBack ends the lease and has the job delivered again at once.
 func (l *Lease) HandBack() error { return l.msg.Nak() }
 
-// Extend asks the server once to let the lease begin anew.
+// Extend asks the server once to let the lease begin anew. It waits for the
+// answer for a part of the ack wait only: a request that was lost with its
+// connection must leave time for another.
 func (l *Lease) Extend(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, l.Remaining())
+	ctx, cancel := context.WithTimeout(ctx, min(l.Remaining(), max(l.ackWait/6, leaseMargin)))
 	defer cancel()
 	sent := time.Now()
 	_, err := l.nc.RequestWithContext(ctx, l.msg.Reply, []byte("+WPI"))

@@ -15,9 +15,9 @@ import (
 // stopped or the network stalls, while the server counts its ack wait; when it
 // is read at last it looks fresh. So the link pings the server at an interval.
 // Messages arrive in order: what arrives after a pong was sent after the ping.
-// [Link.Proven] is the moment of the last ping but one that was answered; one
-// older than needed, to cover a message that arrived before the last pong and
-// is looked at after it.
+// [Link.Proven] is the moment of the last ping but one that was answered, at
+// least an interval before the last: that covers a message that arrived before
+// the last pong and is looked at after it.
 type Link struct {
 	nc    *nats.Conn
 	every time.Duration
@@ -40,49 +40,40 @@ func (l *Link) Proven() time.Time {
 	return l.prev
 }
 
-// Prove pings twice, so that Proven is now; for the beginning, and after a gap.
-func (l *Link) Prove(ctx context.Context) error {
-	for range 2 {
-		if err := l.ping(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (l *Link) ping(ctx context.Context) error {
-	ctx, cancel := withTimeout(ctx, l.every)
-	defer cancel()
-	sent := time.Now()
-	if err := l.nc.FlushWithContext(ctx); err != nil {
-		return err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.prev, l.last = l.last, sent
-	return nil
-}
-
-// Run pings until ctx ends. A ping that fails is not an error: Proven stays
-// behind, which is what it says.
+// Run pings until ctx ends. A ping that fails leaves Proven behind, which is
+// all there is to say.
 func (l *Link) Run(ctx context.Context) {
-	ticker := time.NewTicker(l.every)
-	defer ticker.Stop()
+	pause := time.NewTimer(0)
+	defer pause.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-pause.C:
 		}
-		l.mu.Lock()
-		gap := elapsed(l.last) > 2*l.every
-		l.mu.Unlock()
-		if gap {
-			l.Prove(ctx)
-		} else {
-			l.ping(ctx)
-		}
+		l.ping(ctx)
+		pause.Reset(l.every) // not a ticker, whose ticks may follow each other closely
 	}
+}
+
+func (l *Link) ping(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, l.every)
+	defer cancel()
+	sent := time.Now()
+	if l.nc.FlushWithContext(ctx) != nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.prev, l.last = l.last, sent
+}
+
+// later returns the later of two moments.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // elapsed is how long ago t was, by whichever of the monotonic and the wall

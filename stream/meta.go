@@ -49,7 +49,7 @@ func (q *Queue) readMeta(ctx context.Context, c Config) (Meta, error) {
 		if err := q.writeMeta(ctx, c); err != nil {
 			return Meta{}, explain(q.conn(), "install queue "+q.names.queue, err)
 		}
-		stored, err = q.last(ctx, q.names.meta())
+		stored, err = q.written(ctx, q.names.meta())
 	}
 	if err != nil {
 		return Meta{}, explain(q.conn(), "open queue "+q.names.queue, err)
@@ -65,6 +65,24 @@ func (q *Queue) readMeta(ctx context.Context, c Config) (Meta, error) {
 		return Meta{}, fmt.Errorf("open queue %s: its meta message asks for an ack wait of %v: must be at least %v", q.names.queue, time.Duration(meta.AckWait), MinAckWait)
 	}
 	return meta, nil
+}
+
+// written reads a message that is known to be stored, and waits for the replica
+// that answers to have it.
+func (q *Queue) written(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
+	ctx, cancel := withTimeout(ctx, q.ns.js.Options().DefaultTimeout)
+	defer cancel()
+	for {
+		stored, err := q.last(ctx, subject)
+		if !errors.Is(err, jetstream.ErrMsgNotFound) {
+			return stored, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 func (q *Queue) writeMeta(ctx context.Context, c Config) error {

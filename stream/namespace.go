@@ -18,18 +18,24 @@ import (
 // record costs the server about 140 bytes of memory; zc.async kept seven days.
 const DefaultKeep = 24 * time.Hour
 
-// Namespace is one system: its queues, and the buckets they share.
+// Namespace is one system: its queues, and the buckets they share. Creating a
+// queue creates the buckets; nothing else does.
 type Namespace struct {
-	js    jetstream.JetStream
-	name  string
-	lanes *kv.Bucket[laneEntry]
-
-	records *kv.Bucket[job.Record]
+	js   jetstream.JetStream
+	name string
 }
 
-// Open opens a namespace (the empty name is [DefaultNamespace]) and makes its
-// buckets where they do not exist. It refuses a server that cannot hold queues
-// with an error that is [ErrServer].
+// buckets are what the queues of a namespace share.
+type buckets struct {
+	records *kv.Bucket[job.Record]
+	lanes   *kv.Bucket[laneEntry]
+}
+
+var records = kv.Codec[job.Record]{Encode: job.EncodeRecord, Decode: job.DecodeRecord}
+
+// Open opens a namespace; the empty name is [DefaultNamespace]. It writes
+// nothing. It refuses a server that cannot hold queues with an error that is
+// [ErrServer].
 func Open(ctx context.Context, js jetstream.JetStream, name string) (*Namespace, error) {
 	if name == "" {
 		name = DefaultNamespace
@@ -40,22 +46,34 @@ func Open(ctx context.Context, js jetstream.JetStream, name string) (*Namespace,
 	if err := checkServer(ctx, js); err != nil {
 		return nil, err
 	}
-	records, err := kv.Open(ctx, js, kv.Config{
-		Bucket:      recordsBucket(name),
+	return &Namespace{js: js, name: name}, nil
+}
+
+// createBuckets creates the buckets, or opens those that exist.
+func (ns *Namespace) createBuckets(ctx context.Context, replicas int) (b buckets, err error) {
+	b.records, err = kv.Create(ctx, ns.js, kv.Config{
+		Bucket:      recordsBucket(ns.name),
 		Description: "asyncnats job records",
-	}, kv.Codec[job.Record]{Encode: job.EncodeRecord, Decode: job.DecodeRecord})
+		Replicas:    replicas,
+	}, records)
 	if err != nil {
-		return nil, explain(js.Conn(), "open namespace "+name, err)
+		return b, err
 	}
-	lanes, err := kv.Open(ctx, js, kv.Config{
-		Bucket:      dispatchersBucket(name),
+	b.lanes, err = kv.Create(ctx, ns.js, kv.Config{
+		Bucket:      dispatchersBucket(ns.name),
 		Description: "asyncnats dispatchers, agents and lanes",
 		Markers:     time.Minute,
+		Replicas:    replicas,
 	}, kv.JSON[laneEntry]())
-	if err != nil {
-		return nil, explain(js.Conn(), "open namespace "+name, err)
+	return b, err
+}
+
+func (ns *Namespace) openBuckets(ctx context.Context) (b buckets, err error) {
+	if b.records, err = kv.Open(ctx, ns.js, recordsBucket(ns.name), records); err != nil {
+		return b, err
 	}
-	return &Namespace{js: js, name: name, records: records, lanes: lanes}, nil
+	b.lanes, err = kv.Open(ctx, ns.js, dispatchersBucket(ns.name), kv.JSON[laneEntry]())
+	return b, err
 }
 
 // Name returns the namespace's name.
@@ -66,12 +84,18 @@ func (ns *Namespace) JetStream() jetstream.JetStream { return ns.js }
 
 // CreateQueue creates a queue, or opens the one of that name. A queue that
 // exists is never altered: c applies to a new one only.
+//
+// The namespace's buckets are made first, so that where there is a queue there
+// are buckets; a crash between leaves buckets that no queue uses yet.
 func (ns *Namespace) CreateQueue(ctx context.Context, name string, c Config) (*Queue, error) {
 	n := names{ns.name, name}
 	if err := errors.Join(job.CheckQueue(name), c.check()); err != nil {
 		return nil, err
 	}
 	c = c.withDefaults()
+	if _, err := ns.createBuckets(ctx, c.Replicas); err != nil {
+		return nil, explain(ns.js.Conn(), "create queue "+name, err)
+	}
 	_, err := ns.js.CreateStream(ctx, streamConfig(n, c))
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 		return nil, explain(ns.js.Conn(), "create queue "+name, err)
@@ -105,6 +129,13 @@ func (ns *Namespace) open(ctx context.Context, n names, c Config) (*Queue, error
 		return nil, &ConfigError{What: "stream " + n.stream(), Problems: wrong}
 	}
 	q := &Queue{ns: ns, names: n, maxMsgSize: int(config.MaxMsgSize)}
+	q.buckets, err = ns.openBuckets(ctx)
+	if errors.Is(err, kv.ErrNoBucket) {
+		err = fmt.Errorf("%w: create the queue again, which makes it anew (asyncnats queue add %s)", err, n.queue)
+	}
+	if err != nil {
+		return nil, explain(ns.js.Conn(), "open queue "+n.queue, err)
+	}
 	if q.meta, err = q.readMeta(ctx, c); err != nil {
 		return nil, err
 	}
@@ -129,7 +160,8 @@ func (ns *Namespace) Queues(ctx context.Context) ([]string, error) {
 }
 
 // DeleteQueue removes a queue with its pending jobs, its lanes and its
-// records. It returns [ErrNoQueue] where there is none.
+// records. It returns [ErrNoQueue] where there is none, and a [*ConfigError]
+// where the stream of that name is somebody else's.
 //
 // A crash between the steps leaves lanes or records of a queue that is gone;
 // they are read by nobody, and deleting the queue again after creating it
@@ -139,15 +171,22 @@ func (ns *Namespace) DeleteQueue(ctx context.Context, name string) error {
 		return err
 	}
 	n := names{ns.name, name}
-	err := ns.js.DeleteStream(ctx, n.stream())
+	found, err := ns.js.Stream(ctx, n.stream())
+	if err == nil {
+		if !slices.Contains(found.CachedInfo().Config.Subjects, n.meta()) {
+			return &ConfigError{What: "stream " + n.stream(), Problems: []string{"lacks subject " + n.meta()}}
+		}
+		err = ns.js.DeleteStream(ctx, n.stream())
+	}
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return fmt.Errorf("queue %s: %w", name, ErrNoQueue)
+		return fmt.Errorf("queue %s: %w (asyncnats queue ls lists those that do)", name, ErrNoQueue)
 	}
 	if err != nil {
 		return explain(ns.js.Conn(), "delete queue "+name, err)
 	}
-	if err := ns.lanes.PurgeAll(ctx, n.laneKeys()); err != nil {
-		return err
+	b, err := ns.openBuckets(ctx)
+	if err != nil {
+		return explain(ns.js.Conn(), "delete queue "+name, err)
 	}
-	return ns.records.PurgeAll(ctx, n.records())
+	return errors.Join(b.lanes.PurgeAll(ctx, n.laneKeys()), b.records.PurgeAll(ctx, n.records()))
 }

@@ -21,6 +21,11 @@ const (
 	putPatience = 30 * time.Second
 	// tryPatience is how long one try waits for its answer.
 	tryPatience = 3 * time.Second
+	// tryPause lies between tries that fail at once.
+	tryPause = 100 * time.Millisecond
+	// batchHeaders is what membership in an atomic batch adds to a message, at
+	// most.
+	batchHeaders = 96
 	// MaxBatch is how many jobs the server stores in one atomic batch.
 	MaxBatch = 1000
 )
@@ -37,6 +42,11 @@ type Entry struct {
 
 func (e Entry) lane() Lane { return Lane{Task: e.Spec.Task} }
 
+func (e Entry) check() error {
+	_, err := job.ParseID(string(e.ID))
+	return errors.Join(e.Spec.Check(), err)
+}
+
 // Put stores a job. It repeats the publish while the server does not answer,
 // until ctx ends (30 s where ctx has no deadline), and however often it does,
 // the job is stored once: a repeated publish is refused where the first was
@@ -46,7 +56,7 @@ func (e Entry) lane() Lane { return Lane{Task: e.Spec.Task} }
 // [*TooLargeError]; [ErrPermission]; [ErrUnanswered] where ctx ended without
 // an answer, so that the job may or may not be stored.
 func (q *Queue) Put(ctx context.Context, e Entry) error {
-	if err := e.Spec.Check(); err != nil {
+	if err := e.check(); err != nil {
 		return fmt.Errorf("put %s: %w", e.Spec.Task, err)
 	}
 	ctx, cancel := withTimeout(ctx, putPatience)
@@ -55,7 +65,7 @@ func (q *Queue) Put(ctx context.Context, e Entry) error {
 		return fmt.Errorf("put %s: %w", e.Spec.Task, err)
 	}
 	for {
-		msg, err := q.message(e)
+		msg, err := q.message(e, 0)
 		if err != nil {
 			return fmt.Errorf("put %s: %w", e.Spec.Task, err)
 		}
@@ -70,12 +80,12 @@ func (q *Queue) Put(ctx context.Context, e Entry) error {
 			}
 		case unanswered(err):
 			e.Spec.Again = true
-			if err = q.lost(ctx, e, err); err == nil {
+			if err = q.lost(ctx, e, msg.Subject, err); err == nil {
 				return nil
 			}
 		}
 		if err != nil && !errors.Is(err, errRepeat) {
-			return explain(q.conn(), "put "+e.Spec.Task, err)
+			return explain(q.conn(), "put "+e.Spec.Task, err, msg.Subject)
 		}
 	}
 }
@@ -85,23 +95,42 @@ var errRepeat = errors.New("repeat")
 
 // lost decides what to do about a put without an answer: nil if its job turns
 // out to be stored, errRepeat if it is to be repeated, else why not.
-func (q *Queue) lost(ctx context.Context, e Entry, err error) error {
-	if permission := explain(q.conn(), "", err); errors.Is(permission, ErrPermission) {
+//
+// The job may have been stored, performed and acked, and its ID be free, so the
+// put is not repeated before the record was read. (One that is completed
+// between that read and the repeated publish is stored again; whoever claims it
+// sees Again, reads the record, and acks.)
+func (q *Queue) lost(ctx context.Context, e Entry, subject string, err error) error {
+	if ctx.Err() != nil || denied(q.conn(), subject) {
 		return err
 	}
-	if ctx.Err() != nil {
-		return err
-	}
-	if errors.Is(err, jetstream.ErrNoStreamResponse) {
+	if errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, nats.ErrNoResponders) {
 		if _, err := q.ns.Queue(ctx, q.names.queue); errors.Is(err, ErrNoQueue) {
 			return err
 		}
 	}
-	record, recordErr := q.ns.records.Latest(ctx, q.names.record(e.ID))
-	if recordErr == nil && record.Value.Nonce == e.Spec.Nonce {
-		return nil
+	for {
+		record, err := q.latest(ctx, e.ID)
+		switch {
+		case err == nil && record.Nonce == e.Spec.Nonce:
+			return nil
+		case !unanswered(err):
+			return errRepeat
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(tryPause):
+		}
 	}
-	return errRepeat
+}
+
+// latest reads a record, waiting a while for the answer.
+func (q *Queue) latest(ctx context.Context, id job.ID) (job.Record, error) {
+	try, cancel := context.WithTimeout(ctx, tryPatience)
+	defer cancel()
+	entry, err := q.records.Latest(try, q.names.record(id))
+	return entry.Value, err
 }
 
 // resolve looks at the holder of an ID after the server refused to store a
@@ -109,11 +138,15 @@ func (q *Queue) lost(ctx context.Context, e Entry, err error) error {
 // a try whose answer was lost. A nil error otherwise says that the holder is
 // gone, and the put is to be repeated.
 func (q *Queue) resolve(ctx context.Context, e Entry) (stored bool, err error) {
-	found, err := q.Find(ctx, e.ID)
-	if errors.Is(err, ErrNoJob) {
+	try, cancel := context.WithTimeout(ctx, tryPatience)
+	defer cancel()
+	found, err := q.Find(try, e.ID)
+	switch {
+	case errors.Is(err, ErrNoJob):
 		return false, nil
-	}
-	if err != nil {
+	case errors.Is(err, ErrUnanswered) && ctx.Err() == nil:
+		return false, errRepeat
+	case err != nil:
 		return false, err
 	}
 	// A body that cannot be read has a nonce too, made of its place.
@@ -121,14 +154,16 @@ func (q *Queue) resolve(ctx context.Context, e Entry) (stored bool, err error) {
 	if holder.Nonce == e.Spec.Nonce {
 		return true, nil
 	}
-	record, err := q.ns.records.Latest(ctx, q.names.record(e.ID))
+	record, err := q.latest(ctx, e.ID)
 	switch {
-	case err == nil && record.Value.Nonce == holder.Nonce && record.Value.State.Final():
+	case err == nil && record.Nonce == holder.Nonce && record.State.Final():
 		// The holder is completed and its ack is on its way: remove what the
 		// ack would remove.
 		return false, q.remove(ctx, found.Sequence)
 	case err == nil || errors.Is(err, kv.ErrNotFound):
 		return false, &ExistsError{Queue: q.names.queue, ID: e.ID, Nonce: holder.Nonce}
+	case unanswered(err) && ctx.Err() == nil:
+		return false, errRepeat
 	}
 	return false, err
 }
@@ -140,13 +175,17 @@ func (q *Queue) publish(ctx context.Context, msg *nats.Msg) error {
 	_, err := q.ns.js.PublishMsg(try, msg)
 	var refused *jetstream.APIError
 	if errors.As(err, &refused) && refused.ErrorCode == jetstream.JSErrCodeStreamMessageExceedsMaximum {
-		return &TooLargeError{What: "job", Size: msg.Size(), Max: q.maxMsgSize}
+		return &TooLargeError{What: "job", Size: payload(msg), Max: q.maxMsgSize}
 	}
 	return err
 }
 
+// payload is the size of a message as the server's limits count it.
+func payload(msg *nats.Msg) int { return msg.Size() - len(msg.Subject) - len(msg.Reply) }
+
 // message makes the message of an entry, conditional on its ID being free.
-func (q *Queue) message(e Entry) (*nats.Msg, error) {
+// extra is how many bytes of headers will be added to it.
+func (q *Queue) message(e Entry, extra int) (*nats.Msg, error) {
 	body, err := job.EncodeSpec(e.Spec)
 	if err != nil {
 		return nil, err
@@ -157,8 +196,12 @@ func (q *Queue) message(e Entry) (*nats.Msg, error) {
 	if e.Chosen {
 		msg.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, q.names.anywhere(e.ID))
 	}
-	if limit := int(q.conn().MaxPayload()); msg.Size() > limit {
-		return nil, &TooLargeError{What: "job", Size: msg.Size(), Max: limit}
+	limit := int(q.conn().MaxPayload())
+	if q.maxMsgSize > 0 {
+		limit = min(limit, q.maxMsgSize)
+	}
+	if size := payload(msg) + extra; size > limit {
+		return nil, &TooLargeError{What: "job", Size: size, Max: limit}
 	}
 	return msg, nil
 }
@@ -186,17 +229,20 @@ func (q *Queue) putBatch(ctx context.Context, entries []Entry) error {
 	}
 	ctx, cancel := withTimeout(ctx, putPatience)
 	defer cancel()
+	if err := q.distinct(entries); err != nil {
+		return fmt.Errorf("put a batch of %d jobs: %w", len(entries), err)
+	}
 	msgs := make([]*nats.Msg, len(entries))
 	for again := false; ; again = true {
 		for i, e := range entries {
 			e.Spec.Again = e.Spec.Again || again
-			if err := e.Spec.Check(); err != nil {
+			if err := e.check(); err != nil {
 				return fmt.Errorf("put job %d of the batch: %w", i, err)
 			}
 			if err := q.Register(ctx, e.lane()); err != nil {
 				return fmt.Errorf("put job %d of the batch: %w", i, err)
 			}
-			msg, err := q.message(e)
+			msg, err := q.message(e, batchHeaders)
 			if err != nil {
 				return fmt.Errorf("put job %d of the batch: %w", i, err)
 			}
@@ -215,14 +261,27 @@ func (q *Queue) putBatch(ctx context.Context, entries []Entry) error {
 			}
 		case unanswered(err):
 			// The batch is atomic: one of its jobs stands for all.
-			if err = q.lost(ctx, entries[0], err); err == nil {
+			if err = q.lost(ctx, entries[0], msgs[0].Subject, err); err == nil {
 				return nil
 			}
 		}
 		if err != nil && !errors.Is(err, errRepeat) {
-			return explain(q.conn(), fmt.Sprintf("put a batch of %d jobs", len(entries)), err)
+			return explain(q.conn(), fmt.Sprintf("put a batch of %d jobs", len(entries)), err, msgs[0].Subject)
 		}
 	}
+}
+
+// distinct reports an ID that occurs twice. The server checks each message of a
+// batch against what is stored, not against the batch.
+func (q *Queue) distinct(entries []Entry) error {
+	seen := make(map[job.ID]job.Nonce, len(entries))
+	for _, e := range entries {
+		if nonce, twice := seen[e.ID]; twice {
+			return &ExistsError{Queue: q.names.queue, ID: e.ID, Nonce: nonce}
+		}
+		seen[e.ID] = e.Spec.Nonce
+	}
+	return nil
 }
 
 // resolveBatch finds which entry of a refused batch exists already; the server

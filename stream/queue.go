@@ -18,6 +18,7 @@ import (
 type Queue struct {
 	ns         *Namespace
 	names      names
+	buckets    // of the namespace
 	meta       Meta
 	maxMsgSize int // the stream's limit on a message; -1 for none
 	known      laneSet
@@ -91,23 +92,10 @@ func (q *Queue) last(ctx context.Context, subject string) (*jetstream.RawStreamM
 	if err != nil {
 		return nil, err
 	}
-	switch status := reply.Header.Get("Status"); {
-	case status == "404" && len(reply.Data) == 0:
+	if reply.Header.Get("Status") == "404" && len(reply.Data) == 0 {
 		return nil, jetstream.ErrMsgNotFound
-	case status != "" && reply.Header.Get(jetstream.SequenceHeader) == "":
-		return nil, fmt.Errorf("direct get: %s %s", status, reply.Header.Get("Description"))
 	}
-	sequence, err := strconv.ParseUint(reply.Header.Get(jetstream.SequenceHeader), 10, 64)
-	if err != nil {
-		return nil, fmt.Errorf("direct get: sequence: %w", err)
-	}
-	stored, err := time.Parse(time.RFC3339Nano, reply.Header.Get(jetstream.TimeStampHeaer))
-	if err != nil {
-		return nil, fmt.Errorf("direct get: time: %w", err)
-	}
-	return &jetstream.RawStreamMsg{
-		Subject: reply.Header.Get(jetstream.SubjectHeader), Sequence: sequence, Time: stored, Data: reply.Data,
-	}, nil
+	return storedMessage(reply)
 }
 
 // wrongSequence reports the server's refusal of an expectation: one code of a

@@ -15,14 +15,14 @@ import (
 // Record reads a job's record from the leader, with its revision. found is
 // false where there is none.
 func (q *Queue) Record(ctx context.Context, id job.ID) (record job.Record, revision uint64, found bool, err error) {
-	entry, err := q.ns.records.Latest(ctx, q.names.record(id))
+	entry, err := q.records.Latest(ctx, q.names.record(id))
 	return q.recordOf(id, entry, err)
 }
 
 // PeekRecord reads a job's record from any replica: it may be behind, and
 // costs the leader nothing.
 func (q *Queue) PeekRecord(ctx context.Context, id job.ID) (record job.Record, revision uint64, found bool, err error) {
-	entry, err := q.ns.records.Get(ctx, q.names.record(id))
+	entry, err := q.records.Get(ctx, q.names.record(id))
 	return q.recordOf(id, entry, err)
 }
 
@@ -50,9 +50,9 @@ func (q *Queue) Write(ctx context.Context, id job.ID, record job.Record, revisio
 	}
 	key := q.names.record(id)
 	if revision == 0 {
-		return q.ns.records.Create(ctx, key, record, ttl)
+		return q.records.Create(ctx, key, record, ttl)
 	}
-	return q.ns.records.Update(ctx, key, record, revision, ttl)
+	return q.records.Update(ctx, key, record, revision, ttl)
 }
 
 func (q *Queue) keepFor(keep job.Keep) time.Duration {

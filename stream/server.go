@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -52,14 +54,30 @@ func checkVersion(version string) error {
 
 // explain makes an error of a request to the server say what to do: a request
 // that is not allowed gets no answer, and the client learns why only beside.
-func explain(nc *nats.Conn, step string, err error) error {
+// subjects are how the subjects that were published to end, where the caller
+// knows them.
+func explain(nc *nats.Conn, step string, err error, subjects ...string) error {
 	if !unanswered(err) {
 		return fmt.Errorf("%s: %w", step, err)
 	}
-	if last := nc.LastError(); errors.Is(last, nats.ErrPermissionViolation) {
-		return fmt.Errorf("%s: %w: %w (grant it to this user in the server's configuration)", step, ErrPermission, last)
+	if denied(nc, subjects...) {
+		return fmt.Errorf("%s: %w: %w (grant it to this user in the server's configuration)", step, ErrPermission, nc.LastError())
 	}
 	return fmt.Errorf("%s: %w: %w", step, ErrUnanswered, err)
+}
+
+// denied reports whether the server refused, lately, to take what was published
+// to one of the subjects, or to any where none are given. The client keeps its
+// last error until it reconnects: without subjects, one that has nothing to do
+// with the request may be taken for its cause.
+func denied(nc *nats.Conn, subjects ...string) bool {
+	last := nc.LastError()
+	if !errors.Is(last, nats.ErrPermissionViolation) {
+		return false
+	}
+	return len(subjects) == 0 || slices.ContainsFunc(subjects, func(subject string) bool {
+		return strings.Contains(last.Error(), subject+`"`)
+	})
 }
 
 // unanswered reports whether a request ended without the server's answer, so

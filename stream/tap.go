@@ -45,8 +45,9 @@ type Tap struct {
 	ackWait time.Duration
 	request string
 
-	mu   sync.Mutex
-	idle *pipe // kept for the next pull
+	mu     sync.Mutex
+	idle   *pipe // kept for the next pull
+	closed bool
 }
 
 // pipe is a subscription to an inbox, used by one pull after another.
@@ -78,18 +79,24 @@ type Pull struct {
 
 	tap  *Tap
 	pipe *pipe
+	// asked precedes the request, and so whatever the pull brings.
+	asked time.Time
 
-	mu        sync.Mutex
-	left      int // jobs that it may still bring
-	timer     *time.Timer
-	cancelled bool
-	ended     bool
+	mu         sync.Mutex
+	left       int // jobs that it may still bring
+	timer      *time.Timer
+	cancelled  bool
+	delivering bool
+	due        *ending // waits for the delivery under way
+	ended      bool
 }
+
+type ending struct{ err error }
 
 // Pull asks for n jobs. A waiting pull stays until it has brought them, or
 // half a minute; the other kind brings at once what is there.
 func (t *Tap) Pull(n int, waiting bool) (*Pull, error) {
-	p := &Pull{Waiting: waiting, tap: t, left: n}
+	p := &Pull{Waiting: waiting, tap: t, left: n, asked: time.Now()}
 	var err error
 	if p.pipe, err = t.take(p); err != nil {
 		return nil, fmt.Errorf("pull from lane %s: %w", t.lane.Token(), err)
@@ -103,6 +110,7 @@ func (t *Tap) Pull(n int, waiting bool) (*Pull, error) {
 	p.mu.Unlock()
 	if err := t.queue.conn().PublishRequest(t.request, p.pipe.sub.Subject, request); err != nil {
 		p.timer.Stop()
+		t.release(p.pipe)
 		return nil, fmt.Errorf("pull from lane %s: %w", t.lane.Token(), err)
 	}
 	return p, nil
@@ -149,7 +157,10 @@ func (p *Pull) Cancel() {
 // end closes the pull and tells the sink, once.
 func (p *Pull) end(err error) {
 	p.mu.Lock()
-	if p.ended {
+	if p.ended || p.delivering {
+		if p.due == nil {
+			p.due = &ending{err}
+		}
 		p.mu.Unlock()
 		return
 	}
@@ -173,18 +184,32 @@ func (p *Pull) receive(msg *nats.Msg) {
 		p.status(msg)
 		return
 	}
-	lease, err := p.tap.lease(msg)
+	lease, err := p.tap.lease(msg, p.asked)
 	if err != nil {
 		return // not the server's: nobody else knows the reply subjects of leases
 	}
+	p.mu.Lock()
+	ended := p.ended
+	p.delivering = !ended
+	p.mu.Unlock()
+	if ended { // given up before this arrived
+		if lease.Held() {
+			_ = lease.HandBack() // else it comes back by itself
+		}
+		return
+	}
 	p.tap.sink.Deliver(p, lease)
 	p.mu.Lock()
+	p.delivering = false
 	p.left--
-	done := p.left == 0
+	due := p.due
+	if due == nil && p.left == 0 {
+		due = &ending{nil}
+	}
 	p.timer.Reset(p.patience())
 	p.mu.Unlock()
-	if done {
-		p.end(nil)
+	if due != nil {
+		p.end(due.err)
 	}
 }
 
@@ -204,7 +229,9 @@ func (p *Pull) status(msg *nats.Msg) {
 	}
 }
 
-func (t *Tap) lease(msg *nats.Msg) (*Lease, error) {
+// lease makes a lease of a delivery, which is younger than its pull and than
+// what the link has proven.
+func (t *Tap) lease(msg *nats.Msg, asked time.Time) (*Lease, error) {
 	meta, err := msg.Metadata()
 	if err != nil {
 		return nil, err
@@ -216,7 +243,7 @@ func (t *Tap) lease(msg *nats.Msg) (*Lease, error) {
 		msg:       msg,
 		nc:        t.queue.conn(),
 		ackWait:   t.ackWait,
-		proven:    t.link.Proven(),
+		proven:    later(asked, t.link.Proven()),
 	}
 	if _, lease.ID, err = t.queue.names.parseJob(msg.Subject); err != nil {
 		lease.ID, lease.Illegal = job.ID(fmt.Sprintf("illegal-%d", lease.Sequence)), err
@@ -257,7 +284,7 @@ func (t *Tap) take(p *Pull) (*pipe, error) {
 // release keeps a pipe for the next pull.
 func (t *Tap) release(free *pipe) {
 	t.mu.Lock()
-	spare := t.idle != nil
+	spare := t.closed || t.idle != nil
 	if !spare {
 		t.idle = free
 	}
@@ -267,11 +294,12 @@ func (t *Tap) release(free *pipe) {
 	}
 }
 
-// Close gives up what the tap keeps. Its pulls must have ended.
+// Close gives up what the tap keeps. Pulls that have not ended go on, and give
+// up theirs when they do.
 func (t *Tap) Close() {
 	t.mu.Lock()
 	free := t.idle
-	t.idle = nil
+	t.idle, t.closed = nil, true
 	t.mu.Unlock()
 	if free != nil {
 		_ = free.sub.Unsubscribe()

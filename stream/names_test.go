@@ -1,0 +1,130 @@
+package stream
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/asyncnats/asyncnats/job"
+)
+
+func TestNames(t *testing.T) {
+	n, l, id := names{"async", "media"}, Lane{"image.thumb"}, job.ID("a/b=c")
+	tests := map[string]string{
+		n.stream():            "ASYNC_media",
+		n.meta():              "async.media.meta",
+		n.job(l, id):          "async.media.job.image=thumb.a/b=c",
+		n.lane(l):             "async.media.job.image=thumb.*",
+		n.jobs():              "async.media.job.*.*",
+		n.anywhere(id):        "async.media.*.*.a/b=c",
+		n.done(id):            "async.media.done.a/b=c",
+		n.who():               "async.media.ctl.who",
+		n.record(id):          "media.a/b=c",
+		n.records():           "media.*",
+		n.laneKey(l):          "lane.media.image=thumb",
+		n.laneKeys():          "lane.media.*",
+		recordsBucket("a-b"):  "A-B_JOBS",
+		dispatchersBucket(""): "_DISPATCHERS",
+	}
+	for got, want := range tests {
+		if got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	stored := []string{"async.media.meta", "async.media.job.*.*", "async.media.later.*.*", "async.media.wait.*.*"}
+	if diff := cmp.Diff(stored, n.stored()); diff != "" {
+		t.Errorf("stored (-want +got):\n%s", diff)
+	}
+}
+
+func TestParseLane(t *testing.T) {
+	tests := map[string]string{
+		"image=thumb": "image.thumb",
+		"a":           "a",
+		"A_b-1=c=d":   "A_b-1.c.d",
+	}
+	for token, task := range tests {
+		if l, err := ParseLane(token); err != nil || l.Task != task || l.Token() != token {
+			t.Errorf("%s: %q (%s), %v", token, l.Task, l.Token(), err)
+		}
+	}
+	for _, token := range []string{"", "=", "a=", "=a", "a==b", "a.b", "a/b", "a b", "*", ">", "ä", strings.Repeat("a", 129)} {
+		if l, err := ParseLane(token); err == nil {
+			t.Errorf("%q: lane %q, want an error", token, l.Task)
+		}
+	}
+}
+
+func TestParseJob(t *testing.T) {
+	n := names{"async", "media"}
+	for _, subject := range []string{
+		"", "async.media", "async.media.meta", "async.media.job.image=thumb", "async.media.job.image=thumb.a.b",
+		"async.other.job.image=thumb.a", "other.media.job.image=thumb.a", "xasync.media.job.image=thumb.a",
+		"async.media.job.im/age.a", "async.media.job.image=thumb.", "async.media.job.image=thumb.a~b",
+	} {
+		if _, _, err := n.parseJob(subject); err == nil {
+			t.Errorf("%q is taken for that of a job", subject)
+		}
+	}
+}
+
+// Whatever may be a task has a lane of its own that reads back, and the other way round.
+func FuzzLane(f *testing.F) {
+	for _, seed := range []string{"image.thumb", "image=thumb", "a", "a..b", "", "ä", "a.b.c-d_e"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if job.CheckTask(s) == nil {
+			if l, err := ParseLane(Lane{s}.Token()); err != nil || l.Task != s {
+				t.Errorf("task %q: %q, %v", s, l.Task, err)
+			}
+		}
+		if l, err := ParseLane(s); err == nil && (l.Token() != s || job.CheckTask(l.Task) != nil) {
+			t.Errorf("token %q: %q, task %q", s, l.Token(), l.Task)
+		}
+	})
+}
+
+// Whatever may be a queue, a task and an ID makes a subject that reads back, and matches the filters and no other's.
+func FuzzJobSubject(f *testing.F) {
+	f.Add("async", "media", "image.thumb", "0198c1f0-0000-7000-8000-000000000000")
+	f.Add("a_b", "A-1", "a", "a/b=c")
+	f.Add("", "media", "a..b", "a.b")
+	f.Fuzz(func(t *testing.T, namespace, queue, task, id string) {
+		parsed, err := job.ParseID(id)
+		if err != nil || job.CheckNamespace(namespace) != nil || job.CheckQueue(queue) != nil || job.CheckTask(task) != nil {
+			return
+		}
+		n, l := names{namespace, queue}, Lane{task}
+		subject := n.job(l, parsed)
+		gotLane, gotID, err := n.parseJob(subject)
+		if err != nil || gotLane != l || gotID != parsed {
+			t.Errorf("%s: %v, %s, %v", subject, gotLane, gotID, err)
+		}
+		for _, filter := range []string{n.lane(l), n.jobs(), n.anywhere(parsed), n.stored()[1]} {
+			if !matches(filter, subject) {
+				t.Errorf("%s does not match %s", filter, subject)
+			}
+		}
+		for _, filter := range []string{n.meta(), n.stored()[2], n.stored()[3], n.lane(Lane{task + "x"}), names{namespace, queue + "x"}.jobs()} {
+			if matches(filter, subject) {
+				t.Errorf("%s matches %s", filter, subject)
+			}
+		}
+	})
+}
+
+// matches is how the server matches subjects; "*" is the only wildcard of ours.
+func matches(filter, subject string) bool {
+	want, got := strings.Split(filter, "."), strings.Split(subject, ".")
+	if len(want) != len(got) {
+		return false
+	}
+	for i := range want {
+		if want[i] != "*" && want[i] != got[i] || got[i] == "" {
+			return false
+		}
+	}
+	return true
+}
