@@ -33,6 +33,20 @@ func openQueue(s *story) *stream.Queue {
 	return queue
 }
 
+// specOf reads what a job's message carries.
+func specOf(s *story, queue *stream.Queue, id job.ID) job.Spec {
+	s.Helper()
+	stored, err := queue.Find(s.Context(), id)
+	if err != nil {
+		s.Fatal(err)
+	}
+	spec, err := stored.Spec()
+	if err != nil {
+		s.Fatal(err)
+	}
+	return spec
+}
+
 // While an attempt runs on, another records what it did: the first one's
 // outcome is refused, whatever the clocks say.
 func TestOneOutcomeIsRecorded(t *testing.T) {
@@ -51,14 +65,7 @@ func TestOneOutcomeIsRecorded(t *testing.T) {
 				j := put(s, shout.Call("x"))
 				<-begun
 				queue := openQueue(s)
-				stored, err := queue.Find(s.Context(), j.ID())
-				if err != nil {
-					s.Fatal(err)
-				}
-				spec, err := stored.Spec()
-				if err != nil {
-					s.Fatal(err)
-				}
+				spec := specOf(s, queue, j.ID())
 				other := job.Record{
 					Version: job.RecordVersion, Nonce: spec.Nonce, Task: spec.Task, State: state,
 					Attempt: job.Attempt{Number: 2, Token: 1, Dispatcher: "other"},
@@ -91,14 +98,7 @@ func TestRunningAttemptLearnsOfAnother(t *testing.T) {
 		j := put(s, p.task.Call(asyncnats.None{}))
 		awaitFake(s, func() bool { return p.starts.Load() == 1 })
 		queue := openQueue(s)
-		stored, err := queue.Find(s.Context(), j.ID())
-		if err != nil {
-			s.Fatal(err)
-		}
-		spec, err := stored.Spec()
-		if err != nil {
-			s.Fatal(err)
-		}
+		spec := specOf(s, queue, j.ID())
 		if _, err := queue.Write(s.Context(), j.ID(), job.Record{
 			Version: job.RecordVersion, Nonce: spec.Nonce, Task: spec.Task, State: job.Active,
 			Attempt: job.Attempt{Number: 2, Token: 1, Dispatcher: "other"},
@@ -165,14 +165,7 @@ func TestLostAck(t *testing.T) {
 		// The outcome is recorded through another wire, as this very attempt
 		// would record it; then this one cannot ack.
 		queue := openQueue(s)
-		stored, err := queue.Find(s.Context(), j.ID())
-		if err != nil {
-			s.Fatal(err)
-		}
-		spec, err := stored.Spec()
-		if err != nil {
-			s.Fatal(err)
-		}
+		spec := specOf(s, queue, j.ID())
 		d.wire.Cut()
 		close(release)
 		if _, err := queue.Write(s.Context(), j.ID(), job.Record{

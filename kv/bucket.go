@@ -200,15 +200,19 @@ func (b *Bucket[T]) message(key string, revision uint64) *nats.Msg {
 	return msg
 }
 
-// conflict maps the server's two codes of a failed expectation (one of a
-// single server, one of a cluster) to [ErrConflict].
-func conflict(err error) error {
+// Refused reports whether the server refused a publish since the sequence that
+// it expected was not the last: by one code if it is alone, by another if it is
+// one of a cluster.
+func Refused(err error) bool {
 	var refused *jetstream.APIError
-	if errors.As(err, &refused) {
-		switch refused.ErrorCode {
-		case jetstream.JSErrCodeStreamWrongLastSequence, jetstream.JSErrCodeStreamWrongLastSequenceConstant:
-			return ErrConflict
-		}
+	return errors.As(err, &refused) &&
+		(refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
+			refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
+}
+
+func conflict(err error) error {
+	if Refused(err) {
+		return ErrConflict
 	}
 	return err
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/asyncnats/asyncnats/kv"
 )
 
 // metaVersion is the version of the meta message that this code writes and
@@ -96,7 +98,7 @@ func (q *Queue) writeMeta(ctx context.Context, c Config) error {
 	msg.Data = data
 	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.Itoa(0))
 	_, err = q.ns.js.PublishMsg(ctx, msg)
-	if wrongSequence(err) {
+	if kv.Refused(err) {
 		return nil
 	}
 	return err

@@ -73,7 +73,7 @@ func (q *Queue) Put(ctx context.Context, e Entry) error {
 		switch {
 		case err == nil:
 			return nil
-		case wrongSequence(err):
+		case kv.Refused(err):
 			var stored bool
 			if stored, err = q.resolve(ctx, e); err == nil && stored {
 				return nil
@@ -254,7 +254,7 @@ func (q *Queue) putBatch(ctx context.Context, entries []Entry) error {
 		switch {
 		case err == nil:
 			return nil
-		case wrongSequence(err):
+		case kv.Refused(err):
 			var stored bool
 			if stored, err = q.resolveBatch(ctx, entries); err == nil && stored {
 				return nil

@@ -97,12 +97,3 @@ func (q *Queue) last(ctx context.Context, subject string) (*jetstream.RawStreamM
 	}
 	return storedMessage(reply)
 }
-
-// wrongSequence reports the server's refusal of an expectation: one code of a
-// single server, another of a cluster.
-func wrongSequence(err error) bool {
-	var refused *jetstream.APIError
-	return errors.As(err, &refused) &&
-		(refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
-			refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
-}
