@@ -60,7 +60,8 @@ func (j *Job[R]) Wait(ctx context.Context) (R, error) {
 
 // wait returns the job's record once it has its outcome: as announced, or as
 // read. The announcement is subscribed to before the first reading, so that
-// none is missed between; one lost on the way is made up for by reading again.
+// none is missed between; one lost on the way is made up for by reading again,
+// after a reconnect and from time to time.
 func (j *Job[R]) wait(ctx context.Context) (job.Record, error) {
 	opened, err := j.queue.open(ctx)
 	if err != nil {
@@ -83,6 +84,8 @@ func (j *Job[R]) wait(ctx context.Context) (job.Record, error) {
 				return record, nil
 			}
 			continue
+		case <-announced.Reconnected():
+			pause = pollFirst
 		case <-poll.C:
 		}
 		record, found, err := j.outcome(ctx, opened)

@@ -70,8 +70,11 @@ func (c Config) check() error {
 	if c.Namespace != "" {
 		errs = append(errs, job.CheckNamespace(c.Namespace))
 	}
-	for _, queue := range c.Queues {
+	for i, queue := range c.Queues {
 		errs = append(errs, job.CheckQueue(queue))
+		if slices.Contains(c.Queues[:i], queue) {
+			errs = append(errs, fmt.Errorf("queue %q is named twice", queue))
+		}
 	}
 	if len(c.Handlers) == 0 {
 		errs = append(errs, errors.New("no handlers: a dispatcher performs only tasks that it has a handler for"))

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/asyncnats/asyncnats"
-	"github.com/asyncnats/asyncnats/agents"
 	"github.com/asyncnats/asyncnats/dispatcher"
 	"github.com/asyncnats/asyncnats/job"
 )
@@ -97,32 +96,6 @@ func expectName(s *story, what string, err error) {
 	refused, ok := errors.AsType[*job.NameError](err)
 	if !ok || refused.What != what || !strings.Contains(err.Error(), "must be") {
 		s.Errorf("got %v, want a NameError about a %s that says the rule", err, what)
-	}
-}
-
-func TestDispatcherConfigIsChecked(t *testing.T) {
-	ok := shout.Handle(toUpper)
-	for name, row := range map[string]struct {
-		config dispatcher.Config
-		want   string
-	}{
-		"no handlers":          {dispatcher.Config{}, "no handlers"},
-		"illegal task":         {dispatcher.Config{Handlers: []job.Handler{asyncnats.Define[string, string]("a b").Handle(toUpper)}}, `illegal task name "a b"`},
-		"two handlers":         {dispatcher.Config{Handlers: []job.Handler{ok, ok}}, "two handlers"},
-		"no function":          {dispatcher.Config{Handlers: []job.Handler{{Task: "a"}}}, "no function"},
-		"illegal queue":        {dispatcher.Config{Handlers: []job.Handler{ok}, Queues: []string{"a b"}}, `illegal queue name "a b"`},
-		"illegal agent":        {dispatcher.Config{Handlers: []job.Handler{ok}, Agents: []agents.Agent{{Name: "a b"}}}, `illegal agent name "a b"`},
-		"illegal filter":       {dispatcher.Config{Handlers: []job.Handler{ok}, Agents: []agents.Agent{{Name: "a", Filter: []string{"image.>.x"}}}}, `illegal filter "image.>.x"`},
-		"negative size":        {dispatcher.Config{Handlers: []job.Handler{ok}, Agents: []agents.Agent{{Name: "a", Size: -1}}}, "size -1"},
-		"agent of other queue": {dispatcher.Config{Handlers: []job.Handler{ok}, Agents: []agents.Agent{{Name: "a", Queue: "x"}}}, `serves queue "x"`},
-		"agents of one name":   {dispatcher.Config{Handlers: []job.Handler{ok}, Agents: []agents.Agent{{Name: "a"}, {Name: "a"}}}, `two agents are named "a"`},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := dispatcher.New(nil, row.config)
-			if err == nil || !strings.Contains(err.Error(), row.want) {
-				t.Errorf("got %v, want %s", err, row.want)
-			}
-		})
 	}
 }
 

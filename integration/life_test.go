@@ -243,3 +243,37 @@ func TestResultThatIsTooLarge(t *testing.T) {
 		}
 	})
 }
+
+// Who waits while the connection is lost hears of the outcome when it is back.
+func TestWaitOverALostConnection(t *testing.T) {
+	tell(t, func(s *story) {
+		nc, wire := s.server.ConnectWire(s.T)
+		client, err := asyncnats.Connect(s.Context(), nc, asyncnats.Config{})
+		if err != nil {
+			s.Fatal(err)
+		}
+		j, err := asyncnats.Put(s.Context(), client.Queue("default"), shout.Call("hello"))
+		if err != nil {
+			s.Fatal(err)
+		}
+		heard := make(chan time.Time)
+		go func() {
+			if got, err := j.Wait(s.Context()); err != nil || got != "HELLO" {
+				s.Errorf("got %q, %v", got, err)
+			}
+			heard <- time.Now()
+		}()
+		time.Sleep(time.Minute) // by now it reads every ten seconds only
+		wire.Cut()
+		d := s.dispatch(shouters(dispatcher.Config{}))
+		time.Sleep(11 * time.Second) // it has tried to read, in vain
+		if !d.log.contains("job done") {
+			s.Fatal("the job was not done")
+		}
+		wire.Restore()
+		back := time.Now()
+		if took := (<-heard).Sub(back); took > time.Second {
+			s.Errorf("it heard %v after the connection was back", took)
+		}
+	})
+}

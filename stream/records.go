@@ -74,13 +74,15 @@ func (q *Queue) Announce(id job.ID, record job.Record) error {
 
 // Announced is a subscription to the announcement of one job's outcome.
 type Announced struct {
+	nc      *nats.Conn
 	sub     *nats.Subscription
 	records chan job.Record
+	status  chan nats.Status
 }
 
 // Await subscribes to the announcement of a job's outcome.
 func (q *Queue) Await(id job.ID) (*Announced, error) {
-	a := &Announced{records: make(chan job.Record, 1)}
+	a := &Announced{nc: q.conn(), records: make(chan job.Record, 1)}
 	var err error
 	a.sub, err = q.conn().Subscribe(q.names.done(id), func(msg *nats.Msg) {
 		record, err := job.DecodeRecord(msg.Data)
@@ -95,11 +97,19 @@ func (q *Queue) Await(id job.ID) (*Announced, error) {
 	if err != nil {
 		return nil, fmt.Errorf("wait for job %s: %w", id, err)
 	}
+	a.status = a.nc.StatusChanged(nats.CONNECTED)
 	return a, nil
 }
 
 // Records yields announced records.
 func (a *Announced) Records() <-chan job.Record { return a.records }
 
+// Reconnected yields when the connection is there again: announcements may have
+// been missed meanwhile.
+func (a *Announced) Reconnected() <-chan nats.Status { return a.status }
+
 // Close ends the subscription.
-func (a *Announced) Close() { _ = a.sub.Unsubscribe() }
+func (a *Announced) Close() {
+	a.nc.RemoveStatusListener(a.status)
+	_ = a.sub.Unsubscribe()
+}
