@@ -21,11 +21,11 @@ type Change[T any] struct {
 }
 
 // Watch yields the entries whose key matches pattern (NATS wildcards), then
-// every change to them, in order, until ctx ends. Of changes to one key that
-// follow each other closely only the last is sure to be yielded. It survives
-// reconnects. A
-// value that cannot be decoded is yielded as an error beside its key, and the
-// watch goes on; an error without a key ends it.
+// the changes to them, in order, until ctx ends. Of changes to one key that
+// follow each other closely, or happen while the connection is away, only the
+// last is sure to be yielded. It survives reconnects. A value that cannot be
+// decoded is yielded as an error beside its key, and the watch goes on; an
+// error without a key ends it.
 func (b *Bucket[T]) Watch(ctx context.Context, pattern string) iter.Seq2[Change[T], error] {
 	return func(yield func(Change[T], error) bool) {
 		watcher, err := b.store.Watch(ctx, pattern)

@@ -23,11 +23,11 @@ func TestLeaseEnds(t *testing.T) {
 			if got := l.Remaining(); got != lasts || !l.Held() {
 				t.Errorf("ack wait %v: %v left, held %v", ackWait, got, l.Held())
 			}
-			time.Sleep(lasts - 1)
+			time.Sleep(lasts - time.Nanosecond)
 			if got := l.Remaining(); got != 1 || !l.Held() {
 				t.Errorf("ack wait %v: at the end %v left, held %v", ackWait, got, l.Held())
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			if got := l.Remaining(); got != 0 || l.Held() {
 				t.Errorf("ack wait %v: after the end %v left, held %v", ackWait, got, l.Held())
 			}
