@@ -116,7 +116,7 @@ func (a *attempt) writeRecord(record job.Record) error {
 		case err == nil:
 			a.revision = revision
 			return nil
-		case tooLarge(err):
+		case tooLarge(err), errors.Is(err, nats.ErrConnectionClosed):
 			return err
 		case errors.Is(err, kv.ErrConflict):
 			done, err := a.inTheWay(record)
@@ -159,8 +159,8 @@ func (a *attempt) readRecord() (record job.Record, revision uint64, found bool, 
 		}
 		record, revision, found, err = a.runner.config.Queue.Record(ctx, a.lease.ID)
 		cancel()
-		if err == nil {
-			return record, revision, found, nil
+		if err == nil || errors.Is(err, nats.ErrConnectionClosed) {
+			return record, revision, found, err
 		}
 		time.Sleep(ioPause)
 	}

@@ -51,10 +51,10 @@ type Runner struct {
 	running int
 	held    []hold
 	lanes   []*laneState
-	next    int // the lane whose turn it is
-	spent   time.Duration
-	fullAt  time.Time // since when the agent is full; zero where it is not
-	stopped bool      // takes no more
+	next    int           // the lane whose turn it is
+	spent   time.Duration // on a job, of late
+	fullAt  time.Time     // since when the agent is full; zero where it is not
+	stopped bool          // takes no more
 	work    context.Context
 
 	jobs jobSet
@@ -75,6 +75,7 @@ type laneState struct {
 	asked   *stream.Pull
 	left    int       // jobs that asked may still bring
 	looked  time.Time // when it was last asked
+	failing bool      // it could not be opened or pulled from, which was logged
 }
 
 // NewRunner returns a runner without lanes. It starts nothing.
@@ -133,7 +134,7 @@ func (r *Runner) Presence() (stream.AgentPresence, []stream.Running) {
 // contexts of handlers end with job.ErrDraining, and their jobs are handed
 // back; a handler that does not return within a second is left behind.
 //
-// intake must end before work does.
+// intake must end no later than work does, or at once after it.
 func (r *Runner) Run(intake, work context.Context) {
 	r.work = work
 	stop, cut := intake.Done(), work.Done()
@@ -272,6 +273,10 @@ func (r *Runner) open(s *laneState) {
 				return
 			}
 			s.tap = tap
+			if s.failing {
+				r.log.Info("lane is open again", "lane", s.lane.Token())
+				s.failing = false
+			}
 		})
 	}()
 }
@@ -281,7 +286,12 @@ func (r *Runner) reopen(s *laneState, err error) {
 	if r.stopped {
 		return
 	}
-	r.log.Error("lane failed, will be opened again", "lane", s.lane.Token(), "err", err)
+	level := slog.LevelError
+	if s.failing {
+		level = slog.LevelDebug
+	}
+	s.failing = true
+	r.log.Log(r.work, level, "lane failed, will be opened again", "lane", s.lane.Token(), "err", err)
 	if s.tap != nil {
 		s.tap.Close()
 		s.tap = nil
@@ -334,6 +344,9 @@ func (r *Runner) start(lease *stream.Lease, now time.Time) {
 		took := time.Since(now)
 		r.box.post(func() {
 			r.running--
+			if r.spent == 0 {
+				r.spent = took
+			}
 			// A moving average over some sixteen jobs.
 			r.spent += (took - r.spent) / 16
 		})

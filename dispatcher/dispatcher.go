@@ -56,7 +56,9 @@ func (d *Dispatcher) UUID() string { return d.config.UUID.String() }
 // where it could not begin: no such queue, a server that cannot be used.
 //
 // It goes on through lost connections for as long as the connection itself
-// tries to reconnect; let it try for ever (nats.MaxReconnects(-1)).
+// tries to reconnect; let it try for ever (nats.MaxReconnects(-1)). Where the
+// connection is closed for good Run ends with nats.ErrConnectionClosed, and its
+// jobs go on elsewhere.
 func (d *Dispatcher) Run(ctx context.Context) error {
 	queues, link, err := d.open(ctx)
 	if err != nil {
@@ -68,35 +70,47 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	work, stopWork := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stopWork(nil)
 
-	var loops, runs sync.WaitGroup
-	loops.Go(func() { link.Run(work) })
-	var runners []*agents.Runner
+	runners := make(map[*stream.Queue][]*agents.Runner, len(queues))
 	for _, queue := range queues {
 		ours := d.runners(queue, link)
-		runners = append(runners, ours...)
+		runners[queue] = ours
 		stop, err := queue.Answer(func() stream.Presence { return d.presence(queue.Name(), ours) })
 		if err != nil {
 			return fmt.Errorf("dispatcher %s: %w", d.UUID(), err)
 		}
 		defer stop()
+	}
+	var loops, runs sync.WaitGroup
+	loops.Go(func() { link.Run(work) })
+	for queue, ours := range runners {
 		loops.Go(func() { d.watchLanes(intake, queue, ours) })
 		for _, runner := range ours {
 			runs.Go(func() { runner.Run(intake, work) })
 		}
 	}
-	loops.Go(func() { d.watchConnection(work, runners) })
+	closed := make(chan struct{})
+	loops.Go(func() {
+		if d.watchConnection(work, runners) {
+			close(closed)
+		}
+	})
 	d.log.Info("dispatcher runs", "queues", d.config.Queues, "tasks", d.tasks())
 
-	<-ctx.Done()
-	d.log.Info("dispatcher stops", "grace", d.config.Grace)
+	select {
+	case <-ctx.Done():
+		d.log.Info("dispatcher stops", "grace", d.config.Grace)
+		grace := time.AfterFunc(d.config.Grace, func() { stopWork(job.ErrDraining) })
+		defer grace.Stop()
+	case <-closed:
+		err = fmt.Errorf("dispatcher %s: %w", d.UUID(), nats.ErrConnectionClosed)
+		stopWork(job.ErrLeaseLost)
+	}
 	stopIntake()
-	grace := time.AfterFunc(d.config.Grace, func() { stopWork(job.ErrDraining) })
-	defer grace.Stop()
 	runs.Wait()
 	stopWork(nil)
 	loops.Wait()
 	d.log.Info("dispatcher stopped")
-	return nil
+	return err
 }
 
 // open opens the queues, and the link for the shortest of their leases.
@@ -164,26 +178,26 @@ func (d *Dispatcher) watchLanes(ctx context.Context, queue *stream.Queue, runner
 }
 
 // watchConnection has all pulls made again after a reconnect, for the server
-// has forgotten those that waited.
-func (d *Dispatcher) watchConnection(ctx context.Context, runners []*agents.Runner) {
+// has forgotten those that waited. It returns when ctx ends, or when the
+// connection is closed for good.
+func (d *Dispatcher) watchConnection(ctx context.Context, runners map[*stream.Queue][]*agents.Runner) (closed bool) {
 	status := d.nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.CLOSED)
 	defer d.nc.RemoveStatusListener(status)
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return false
 		case now, open := <-status:
-			if !open {
-				return
-			}
-			switch now {
-			case nats.CONNECTED:
+			switch {
+			case !open, now == nats.CLOSED:
+				return true
+			case now == nats.CONNECTED:
 				d.log.Info("connected again", "server", d.nc.ConnectedUrlRedacted())
-				for _, runner := range runners {
-					runner.Reset()
+				for _, ours := range runners {
+					for _, runner := range ours {
+						runner.Reset()
+					}
 				}
-			case nats.CLOSED:
-				d.log.Error("connection closed: no more jobs can be claimed or recorded")
 			default:
 				d.log.Warn("connection lost")
 			}

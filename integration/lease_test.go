@@ -3,9 +3,12 @@ package integration
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/asyncnats/asyncnats"
 	"github.com/asyncnats/asyncnats/agents"
@@ -205,6 +208,53 @@ func TestStubbornHandlerIsLeftBehind(t *testing.T) {
 		time.Sleep(time.Second)
 		if r := record(s, j); r.Interrupts != 1 || r.Attempt.Dispatcher != second.UUID() {
 			s.Errorf("record %+v", r)
+		}
+	})
+}
+
+// A dispatcher whose connection is closed for good ends, and says so; its jobs
+// go on elsewhere.
+func TestClosedConnection(t *testing.T) {
+	tell(t, func(s *story) {
+		p := newPatient()
+		nc := s.server.Connect(s.T)
+		d, err := dispatcher.New(nc, dispatcher.Config{Handlers: []job.Handler{p.handler()}, Log: quiet()})
+		if err != nil {
+			s.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- d.Run(s.Context()) }()
+		j := put(s, p.task.Call(asyncnats.None{}))
+		awaitFake(s, func() bool { return p.starts.Load() == 1 })
+		nc.Close()
+		began := time.Now()
+		if err := <-ended; !errors.Is(err, nats.ErrConnectionClosed) {
+			s.Errorf("run ended with %v", err)
+		}
+		if took := time.Since(began); took > 3*time.Second {
+			s.Errorf("it took %v", took)
+		}
+		if cause := <-p.causes; !errors.Is(cause, job.ErrLeaseLost) {
+			s.Errorf("the handler's context ended with %v", cause)
+		}
+		heir := s.dispatch(dispatcher.Config{Handlers: []job.Handler{p.handler()}})
+		if got := wait(s, j); got != heir.UUID() {
+			s.Errorf("job ended by %q, want the heir", got)
+		}
+	})
+}
+
+// An outage is logged once per lane, not for as long as it lasts.
+func TestOutageIsLoggedOnce(t *testing.T) {
+	tell(t, func(s *story) {
+		d := s.dispatch(shouters(dispatcher.Config{}))
+		wait(s, put(s, shout.Call("x")))
+		d.wire.Cut()
+		time.Sleep(10 * time.Minute)
+		d.wire.Restore()
+		wait(s, put(s, shout.Call("y")))
+		if n := strings.Count(d.log.String(), "level=ERROR"); n > 2 {
+			s.Errorf("%d errors were logged", n)
 		}
 	})
 }
