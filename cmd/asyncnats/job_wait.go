@@ -18,26 +18,31 @@ type jobWaitCmd struct {
 	Timeout time.Duration `help:"How long to wait; without limit if not given."`
 }
 
+// findPatience is how long the server may take to find the job, before the
+// waiting begins.
+const findPatience = 5 * time.Second
+
 // Run waits for the job and prints its result.
 func (c *jobWaitCmd) Run(ctx context.Context, a *app) error {
-	if c.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.Timeout)
-		defer cancel()
-	}
-	client, disconnect, err := a.client(ctx, "job wait")
+	finding, cancel := context.WithTimeout(ctx, findPatience)
+	defer cancel()
+	client, disconnect, err := a.client(finding, "job wait")
 	if err != nil {
 		return err
 	}
 	defer disconnect()
 	q := client.Queue(c.Queue)
-	j, err := asyncnats.Lookup[job.Value](ctx, q, c.ID)
+	j, err := asyncnats.Lookup[job.Value](finding, q, c.ID)
 	if err != nil {
 		return err
 	}
-	status, err := j.Status(ctx)
+	status, err := j.Status(finding)
 	if err != nil {
 		return err
+	}
+	if c.Timeout > 0 {
+		ctx, cancel = context.WithTimeout(ctx, c.Timeout)
+		defer cancel()
 	}
 	defer a.sayIfUnserved(ctx, q, status.Task)()
 	return a.await(ctx, j, c.JSON)
