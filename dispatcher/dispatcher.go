@@ -61,6 +61,9 @@ func (d *Dispatcher) UUID() string { return d.config.UUID.String() }
 // jobs go on elsewhere.
 func (d *Dispatcher) Run(ctx context.Context) error {
 	queues, link, err := d.open(ctx)
+	if ctx.Err() != nil {
+		return nil // asked to stop before it had begun
+	}
 	if err != nil {
 		return fmt.Errorf("dispatcher %s: %w", d.UUID(), err)
 	}

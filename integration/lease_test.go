@@ -244,6 +244,22 @@ func TestClosedConnection(t *testing.T) {
 	})
 }
 
+// A dispatcher that is asked to stop before it has begun has nothing to complain
+// of.
+func TestStopBeforeTheBeginning(t *testing.T) {
+	tell(t, func(s *story) {
+		d, err := dispatcher.New(s.server.Connect(s.T), shouters(dispatcher.Config{Log: quiet()}))
+		if err != nil {
+			s.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(s.Context())
+		cancel()
+		if err := d.Run(ctx); err != nil {
+			s.Errorf("got %v", err)
+		}
+	})
+}
+
 // An outage is logged once per lane, not for as long as it lasts.
 func TestOutageIsLoggedOnce(t *testing.T) {
 	tell(t, func(s *story) {
