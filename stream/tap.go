@@ -168,11 +168,13 @@ func (p *Pull) end(err error) {
 	p.timer.Stop()
 	// Of a pull that ended without the server's word more may come, so its
 	// pipe is not used again.
-	clean := !p.cancelled && !errors.Is(err, ErrUnanswered)
+	cancelled, clean := p.cancelled, !errors.Is(err, ErrUnanswered)
 	p.mu.Unlock()
-	if clean {
+	switch {
+	case cancelled: // Cancel drains it
+	case clean:
 		p.tap.release(p.pipe)
-	} else if !p.cancelled {
+	default:
 		_ = p.pipe.sub.Drain()
 	}
 	p.tap.sink.End(p, err)
