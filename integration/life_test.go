@@ -277,3 +277,29 @@ func TestWaitOverALostConnection(t *testing.T) {
 		}
 	})
 }
+
+// A producer that has put jobs on a queue goes on when somebody else deletes
+// the queue and creates it anew.
+func TestQueueIsCreatedAnew(t *testing.T) {
+	tell(t, func(s *story) {
+		put(s, shout.Call("lost with the queue"))
+		other, err := asyncnats.Connect(s.Context(), s.server.Connect(s.T), asyncnats.Config{})
+		if err != nil {
+			s.Fatal(err)
+		}
+		if err := other.DeleteQueue(s.Context(), "default"); err != nil {
+			s.Fatal(err)
+		}
+		if _, err := other.CreateQueue(s.Context(), "default", asyncnats.QueueConfig{}); err != nil {
+			s.Fatal(err)
+		}
+		d := s.dispatch(shouters(dispatcher.Config{}))
+		first := put(s, shout.Call("one"))
+		time.Sleep(time.Minute)
+		second := put(s, shout.Call("two"))
+		if a, b := wait(s, first), wait(s, second); a != "ONE" || b != "TWO" {
+			s.Errorf("got %q, %q", a, b)
+		}
+		d.stop()
+	})
+}

@@ -30,7 +30,7 @@ func TestOpenAgain(t *testing.T) {
 }
 
 func TestOpenAtOnce(t *testing.T) {
-	run(t, nil, func(t *testing.T, s *natstest.Server) {
+	natstest.RunWith(t, nil, func(t *testing.T, s *natstest.Server) {
 		var wg sync.WaitGroup
 		for i := range 8 {
 			js := s.JetStream(t)
@@ -75,7 +75,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	for name, spoil := range tests {
 		t.Run(name, func(t *testing.T) {
-			run(t, nil, func(t *testing.T, s *natstest.Server) {
+			natstest.RunWith(t, nil, func(t *testing.T, s *natstest.Server) {
 				js := s.JetStream(t)
 				config := jetstream.StreamConfig{
 					Name: "KV_b", Subjects: []string{"$KV.b.>"}, MaxMsgsPerSubject: 1,
@@ -242,7 +242,7 @@ func TestPurgeAll(t *testing.T) {
 
 // A server that cannot be reached is an error in bounded time, for contexts without a deadline too.
 func TestUnreachable(t *testing.T) {
-	run(t, nil, func(t *testing.T, s *natstest.Server) {
+	natstest.RunWith(t, nil, func(t *testing.T, s *natstest.Server) {
 		nc, wire := s.ConnectWire(t)
 		js, err := jetstream.New(nc)
 		if err != nil {

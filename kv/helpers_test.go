@@ -7,26 +7,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/asyncnats/asyncnats/internal/natstest"
 	"github.com/asyncnats/asyncnats/kv"
 )
 
-// run is natstest.RunWith, and lets the file store come to rest at the end: a write a moment ago leaves a goroutine asleep.
-func run(t *testing.T, configure func(*server.Options), f func(*testing.T, *natstest.Server)) {
-	t.Helper()
-	natstest.RunWith(t, configure, func(t *testing.T, s *natstest.Server) {
-		defer time.Sleep(time.Second)
-		f(t, s)
-	})
-}
-
 // inBubble calls f in fake time with a bucket that leaves markers.
 func inBubble(t *testing.T, f func(*testing.T, *natstest.Server, *kv.Bucket[string])) {
 	t.Helper()
-	run(t, nil, func(t *testing.T, s *natstest.Server) {
+	natstest.RunWith(t, nil, func(t *testing.T, s *natstest.Server) {
 		f(t, s, open(t, s.JetStream(t), kv.Config{Bucket: "b", Markers: time.Minute}))
 	})
 }

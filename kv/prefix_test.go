@@ -24,7 +24,7 @@ func TestAPIPrefix(t *testing.T) {
 			return jetstream.NewWithAPIPrefix(nc, "import.js")
 		}, "import.js."},
 	}
-	run(t, nil, func(t *testing.T, s *natstest.Server) {
+	natstest.RunWith(t, nil, func(t *testing.T, s *natstest.Server) {
 		nc := s.Connect(t)
 		for name, test := range tests {
 			js, err := test.make(nc)
@@ -40,7 +40,7 @@ func TestAPIPrefix(t *testing.T) {
 
 func TestDomain(t *testing.T) {
 	inDomain := func(o *server.Options) { o.JetStreamDomain = "hub" }
-	run(t, inDomain, func(t *testing.T, s *natstest.Server) {
+	natstest.RunWith(t, inDomain, func(t *testing.T, s *natstest.Server) {
 		js, err := jetstream.NewWithDomain(s.Connect(t), "hub")
 		if err != nil {
 			t.Fatal(err)

@@ -72,7 +72,7 @@ func TestMarkers(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			run(t, nil, func(t *testing.T, s *natstest.Server) {
+			natstest.RunWith(t, nil, func(t *testing.T, s *natstest.Server) {
 				b := open(t, s.JetStream(t), kv.Config{Bucket: "b", Markers: test.markers})
 				w := watch(t, b, ">")
 				got := w.next(t, 1)

@@ -117,7 +117,7 @@ func TestWatchSurvives(t *testing.T) {
 }
 
 func TestWatchEndsWithConnection(t *testing.T) {
-	run(t, nil, func(t *testing.T, s *natstest.Server) {
+	natstest.RunWith(t, nil, func(t *testing.T, s *natstest.Server) {
 		nc := s.Connect(t)
 		js, err := jetstream.New(nc)
 		if err != nil {

@@ -21,15 +21,6 @@ const (
 
 var lane = Lane{Task: task}
 
-// run is natstest.RunWith, and lets the file store come to rest at the end: a write a moment ago leaves a goroutine asleep.
-func run(t *testing.T, configure func(*server.Options), f func(*testing.T, *natstest.Server)) {
-	t.Helper()
-	natstest.RunWith(t, configure, func(t *testing.T, s *natstest.Server) {
-		defer time.Sleep(time.Second)
-		f(t, s)
-	})
-}
-
 // inBubble calls f in fake time with a queue of default settings.
 func inBubble(t *testing.T, f func(*testing.T, *natstest.Server, *Queue)) {
 	t.Helper()
@@ -38,7 +29,7 @@ func inBubble(t *testing.T, f func(*testing.T, *natstest.Server, *Queue)) {
 
 func inBubbleWith(t *testing.T, c Config, f func(*testing.T, *natstest.Server, *Queue)) {
 	t.Helper()
-	run(t, nil, func(t *testing.T, s *natstest.Server) { f(t, s, createQueue(t, s.Connect(t), c)) })
+	natstest.RunWith(t, nil, func(t *testing.T, s *natstest.Server) { f(t, s, createQueue(t, s.Connect(t), c)) })
 }
 
 // quiet keeps the client from printing what tests do to it on purpose.

@@ -21,29 +21,34 @@ type laneEntry struct {
 	Created time.Time `json:"created"`
 }
 
-// laneSet remembers the lanes that this process has registered.
+// registerAgain is how long a registration is relied on. Somebody may have
+// removed it: by deleting the queue and creating it anew.
+const registerAgain = time.Minute
+
+// laneSet remembers when this process has registered lanes.
 type laneSet struct {
 	mu    sync.RWMutex
-	lanes map[Lane]bool
+	lanes map[Lane]time.Time
 }
 
 func (s *laneSet) has(lane Lane) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.lanes[lane]
+	registered, known := s.lanes[lane]
+	return known && time.Since(registered) < registerAgain
 }
 
 func (s *laneSet) add(lane Lane) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lanes == nil {
-		s.lanes = make(map[Lane]bool)
+		s.lanes = make(map[Lane]time.Time)
 	}
-	s.lanes[lane] = true
+	s.lanes[lane] = time.Now()
 }
 
 // Register makes a lane known to every dispatcher, before the first job is put
-// on it. Registering is idempotent, and remembered by this process.
+// on it. Registering is idempotent, and remembered by this process for a minute.
 //
 // A crash between the registration and the put leaves a lane without jobs,
 // which costs its pullers an idle pull.

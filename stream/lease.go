@@ -28,7 +28,8 @@ const leaseMargin = time.Second
 type Lease struct {
 	Stored
 	// Delivered counts deliveries, this one included. It is a hint: it counts
-	// hand-backs, and begins anew when a consumer is made again.
+	// hand-backs and deliveries to pulls that were withdrawn, and begins anew
+	// when a consumer is made again.
 	Delivered uint64
 	// Pending is how many more jobs the lane had when this one was delivered.
 	Pending uint64

@@ -222,7 +222,7 @@ func TestInfo(t *testing.T) {
 // Everything works in a JetStream domain, too.
 func TestDomain(t *testing.T) {
 	inDomain := func(o *server.Options) { o.JetStreamDomain = "hub" }
-	run(t, inDomain, func(t *testing.T, s *natstest.Server) {
+	natstest.RunWith(t, inDomain, func(t *testing.T, s *natstest.Server) {
 		js, err := jetstream.NewWithDomain(s.Connect(t), "hub")
 		if err != nil {
 			t.Fatal(err)

@@ -36,7 +36,7 @@ func TestOpenWithoutJetStream(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			run(t, test.configure, func(t *testing.T, s *natstest.Server) {
+			natstest.RunWith(t, test.configure, func(t *testing.T, s *natstest.Server) {
 				js, err := jetstream.New(s.Connect(t, login))
 				if err != nil {
 					t.Fatal(err)
@@ -51,7 +51,7 @@ func TestOpenWithoutJetStream(t *testing.T) {
 }
 
 func TestIllegalNames(t *testing.T) {
-	run(t, nil, func(t *testing.T, s *natstest.Server) {
+	natstest.RunWith(t, nil, func(t *testing.T, s *natstest.Server) {
 		ns := openNamespace(t, s.Connect(t), "")
 		if ns.Name() != DefaultNamespace {
 			t.Errorf("default namespace %q", ns.Name())
@@ -136,7 +136,7 @@ func TestCreateQueueAgain(t *testing.T) {
 }
 
 func TestCreateQueueAtOnce(t *testing.T) {
-	run(t, nil, func(t *testing.T, s *natstest.Server) {
+	natstest.RunWith(t, nil, func(t *testing.T, s *natstest.Server) {
 		queues := make([]*Queue, 8)
 		var wg sync.WaitGroup
 		for i := range queues {
@@ -159,7 +159,7 @@ func TestCreateQueueAtOnce(t *testing.T) {
 }
 
 func TestForeignStream(t *testing.T) {
-	run(t, nil, func(t *testing.T, s *natstest.Server) {
+	natstest.RunWith(t, nil, func(t *testing.T, s *natstest.Server) {
 		ns := openNamespace(t, s.Connect(t), "")
 		if _, err := ns.js.CreateStream(t.Context(), jetstream.StreamConfig{
 			Name: "ASYNC_media", Subjects: []string{"photos.>"}, MaxAge: time.Hour,
@@ -230,7 +230,7 @@ func TestForeignMeta(t *testing.T) {
 }
 
 func TestNoQueue(t *testing.T) {
-	run(t, nil, func(t *testing.T, s *natstest.Server) {
+	natstest.RunWith(t, nil, func(t *testing.T, s *natstest.Server) {
 		ns := openNamespace(t, s.Connect(t), "")
 		_, err := ns.Queue(t.Context(), "media")
 		if !errors.Is(err, ErrNoQueue) || !strings.Contains(err.Error(), "asyncnats queue add media") {
@@ -274,7 +274,7 @@ func TestDeleteQueue(t *testing.T) {
 }
 
 func TestNamespacesAreSeparate(t *testing.T) {
-	run(t, nil, func(t *testing.T, s *natstest.Server) {
+	natstest.RunWith(t, nil, func(t *testing.T, s *natstest.Server) {
 		nc := s.Connect(t)
 		want := map[string][]string{"": {"default", "media"}, "a": {"B_c", "media"}, "a_b": {"d"}, "none": nil}
 		for _, name := range []string{"", "a", "a_b", "none"} {
@@ -310,7 +310,7 @@ func TestNamespacesAreSeparate(t *testing.T) {
 
 // A namespace whose bucket somebody else made in a way that cannot serve is refused.
 func TestForeignBucket(t *testing.T) {
-	run(t, nil, func(t *testing.T, s *natstest.Server) {
+	natstest.RunWith(t, nil, func(t *testing.T, s *natstest.Server) {
 		js := s.JetStream(t)
 		if _, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "ASYNC_JOBS"}); err != nil {
 			t.Fatal(err)
@@ -339,7 +339,7 @@ func streamOf(t *testing.T, q *Queue) jetstream.StreamConfig {
 
 // Only creating a queue writes: a namespace that is merely looked at, perhaps by a wrong name, leaves nothing behind.
 func TestLookingWritesNothing(t *testing.T) {
-	run(t, nil, func(t *testing.T, s *natstest.Server) {
+	natstest.RunWith(t, nil, func(t *testing.T, s *natstest.Server) {
 		js := s.JetStream(t)
 		ns, err := Open(t.Context(), js, "typo")
 		if err != nil {

@@ -164,7 +164,7 @@ func TestChosenIDAtOnce(t *testing.T) {
 
 func TestPutTooLarge(t *testing.T) {
 	limited := func(o *server.Options) { o.MaxPayload = 4096 }
-	run(t, limited, func(t *testing.T, s *natstest.Server) {
+	natstest.RunWith(t, limited, func(t *testing.T, s *natstest.Server) {
 		q := createQueue(t, s.Connect(t), Config{})
 		for _, id := range []job.ID{"generated", "mine"} {
 			e := chosen(id, task)

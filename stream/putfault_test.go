@@ -181,7 +181,7 @@ func TestPermissions(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			configure, login := withUser(test.denied)
-			run(t, configure, func(t *testing.T, s *natstest.Server) {
+			natstest.RunWith(t, configure, func(t *testing.T, s *natstest.Server) {
 				createQueue(t, s.Connect(t, asAdmin), Config{})
 				q, err := openNamespace(t, s.Connect(t, login, quiet), "").Queue(t.Context(), "media")
 				if err != nil {
@@ -199,7 +199,7 @@ func TestPermissions(t *testing.T) {
 // What the server once refused of something else does not end the patience of a put.
 func TestPutAfterOtherViolation(t *testing.T) {
 	configure, login := withUser("forbidden")
-	run(t, configure, func(t *testing.T, s *natstest.Server) {
+	natstest.RunWith(t, configure, func(t *testing.T, s *natstest.Server) {
 		nc, wire := s.ConnectWire(t, login, quiet)
 		q := createQueue(t, nc, Config{})
 		if err := q.Register(t.Context(), lane); err != nil {

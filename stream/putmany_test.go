@@ -64,7 +64,7 @@ func TestPutManyRefused(t *testing.T) {
 	small := func(o *server.Options) { o.MaxPayload = 2000 }
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			run(t, small, func(t *testing.T, s *natstest.Server) {
+			natstest.RunWith(t, small, func(t *testing.T, s *natstest.Server) {
 				q := createQueue(t, s.Connect(t), Config{})
 				holder := chosen("taken", task)
 				put(t, q, holder)

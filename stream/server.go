@@ -27,7 +27,7 @@ func checkServer(ctx context.Context, js jetstream.JetStream) error {
 	if err := checkVersion(version); err != nil {
 		return err
 	}
-	_, err := js.AccountInfo(ctx)
+	err := accountInfo(ctx, js)
 	switch {
 	case err == nil:
 		return nil
@@ -37,6 +37,22 @@ func checkServer(ctx context.Context, js jetstream.JetStream) error {
 		return fmt.Errorf("%w: JetStream is not enabled for this account: give it limits in the server's configuration", ErrServer)
 	}
 	return explain(js.Conn(), "ask for JetStream", err)
+}
+
+// accountInfo asks again while there is no answer: a cluster that elects its
+// leader drops what it is asked.
+func accountInfo(ctx context.Context, js jetstream.JetStream) error {
+	ctx, cancel := withTimeout(ctx, js.Options().DefaultTimeout)
+	defer cancel()
+	for {
+		try, cancel := context.WithTimeout(ctx, tryPatience)
+		_, err := js.AccountInfo(try)
+		cancel()
+		silent := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout)
+		if !silent || ctx.Err() != nil || denied(js.Conn()) {
+			return err
+		}
+	}
 }
 
 func checkVersion(version string) error {

@@ -24,6 +24,8 @@
 //     For the same reason do not sleep or wait for the server with a mutex locked that somebody else wants.
 //   - synctest.Wait returns when every goroutine waits, which includes the server's: what it had to do at this instant is
 //     done. What it does after a delay (a schedule, a redelivery) needs a sleep, which is free.
+//   - The file store compares a stream's maximum age with the real clock: what has one expires at once, or at the first
+//     expiry of anything else in its stream. Times to live of single messages are right.
 //   - Servers in a cluster need sockets: test clusters in real time.
 //
 // Bubbles run one at a time, and none while a server of Start runs, since nats.go shares timers between all connections of
