@@ -270,3 +270,19 @@ func recordOf(e Entry, state job.State) job.Record {
 	}
 	return r
 }
+
+// The ack of a completed job may come before its message is removed for the sake of another put.
+func TestRemoveIsContentWithWhatIsGone(t *testing.T) {
+	inBubble(t, func(t *testing.T, _ *natstest.Server, q *Queue) {
+		e := putNew(t, q)
+		stored, err := q.Find(t.Context(), e.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := q.remove(t.Context(), stored.Sequence); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
