@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -24,7 +25,7 @@ var errStopped = errors.New("natstest: server is stopped")
 type Server struct {
 	dir       string
 	configure func(*server.Options) // may be nil
-	listen    bool                  // real time, on a TCP port
+	listen    bool                  // real time, on a TCP port; else in a bubble
 	port      int                   // chosen at the first start and kept, 0 before
 
 	mu      sync.Mutex
@@ -99,6 +100,11 @@ func (s *Server) Stop() {
 	s.mu.Unlock()
 	if ns == nil {
 		return
+	}
+	if !s.listen {
+		// A server that stops sleeps for a moment, with a lock held. A request that wanted the lock would not count as
+		// waiting, and the bubble's clock would stand still.
+		synctest.Wait()
 	}
 	ns.Shutdown()
 	ns.WaitForShutdown()
