@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/quotas"
 	"github.com/asyncnats/asyncnats/stream"
 )
 
@@ -118,6 +119,7 @@ type Queue struct {
 
 	mu     sync.Mutex
 	opened *stream.Queue
+	quotas *quotas.Set // nil until used
 }
 
 // Name returns the queue's name.
@@ -170,7 +172,7 @@ func (c *Client) spec(o options) (job.Spec, error) {
 	}
 	return job.Spec{
 		Version: job.SpecVersion, Nonce: job.NewNonce(), Task: o.task, Arg: arg,
-		Timeout: o.timeout, Keep: o.keep, Retry: o.retry,
+		Quotas: o.quotas, Timeout: o.timeout, Keep: o.keep, Retry: o.retry,
 		By: c.name, At: time.Now(),
 	}, nil
 }

@@ -16,7 +16,7 @@ import (
 //
 // Errors: a [*job.NameError] for an illegal name; [ErrNoQueue]; [ErrExists]
 // where the call has an ID and a job with it is not completed, with the handle
-// of that job; [ErrTooLarge]; [ErrPermission]; [ErrUnanswered], where the job
+// of that job; [ErrUnknownQuota]; [ErrTooLarge]; [ErrPermission]; [ErrUnanswered], where the job
 // may have been stored or not.
 func Put[R any](ctx context.Context, q *Queue, call Call[R]) (*Job[R], error) {
 	opened, err := q.open(ctx)
@@ -24,6 +24,9 @@ func Put[R any](ctx context.Context, q *Queue, call Call[R]) (*Job[R], error) {
 		return nil, fmt.Errorf("asyncnats: %w", err)
 	}
 	entry, err := q.client.entry(call.options)
+	if err == nil {
+		err = q.known(ctx, call.options)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("asyncnats: put %s: %w", call.options.task, err)
 	}
@@ -48,7 +51,10 @@ func PutMany[R any](ctx context.Context, q *Queue, calls ...Call[R]) ([]*Job[R],
 	}
 	entries := make([]stream.Entry, len(calls))
 	for i, call := range calls {
-		if entries[i], err = q.client.entry(call.options); err != nil {
+		if entries[i], err = q.client.entry(call.options); err == nil {
+			err = q.known(ctx, call.options)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("asyncnats: put job %d, %s: %w", i, call.options.task, err)
 		}
 	}

@@ -12,12 +12,14 @@ import (
 
 // Status is what is known of a job at a moment.
 type Status struct {
-	ID    job.ID    `json:"id"`
-	Queue string    `json:"queue"`
-	Task  string    `json:"task"`
-	State job.State `json:"state"`
-	By    string    `json:"by,omitempty"`
-	Put   time.Time `json:"put,omitzero"`
+	ID    job.ID `json:"id"`
+	Queue string `json:"queue"`
+	Task  string `json:"task"`
+	// Quotas names the quotas that the job needs a slot in.
+	Quotas []string  `json:"quotas,omitempty"`
+	State  job.State `json:"state"`
+	By     string    `json:"by,omitempty"`
+	Put    time.Time `json:"put,omitzero"`
 	// Arg is the argument of a job that is not completed.
 	Arg job.Value `json:"-"`
 	// Record is set where the job has one: it was completed, or interrupted.
@@ -99,21 +101,21 @@ func (q *Queue) status(ctx context.Context, id job.ID) (Status, job.Nonce, error
 func (q *Queue) waitingStatus(waiting stream.Stored) (Status, job.Nonce) {
 	spec, _ := waiting.Spec() // what cannot be read shows as what could be
 	return Status{
-		ID: waiting.ID, Queue: q.name, Task: waiting.Lane.Task, State: job.Pending,
+		ID: waiting.ID, Queue: q.name, Task: waiting.Lane.Task, Quotas: waiting.Lane.Quotas(), State: job.Pending,
 		By: spec.By, Put: waiting.Stored, Arg: spec.Arg,
 	}, spec.Nonce
 }
 
 func (q *Queue) recordStatus(id job.ID, record job.Record) Status {
 	return Status{
-		ID: id, Queue: q.name, Task: record.Task, State: record.State,
+		ID: id, Queue: q.name, Task: record.Task, Quotas: record.Quotas, State: record.State,
 		By: record.By, Put: record.Put, Record: &record,
 	}
 }
 
 // performer asks who has a job, where its lane has given out any.
 func (q *Queue) performer(ctx context.Context, opened *stream.Queue, status *Status) error {
-	assigned, err := opened.Assigned(ctx, stream.Lane{Task: status.Task})
+	assigned, err := opened.Assigned(ctx, stream.LaneOf(status.Task, status.Quotas))
 	if err != nil || !assigned {
 		return err
 	}

@@ -3,6 +3,7 @@ package asyncnats
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/asyncnats/asyncnats/job"
@@ -30,6 +31,7 @@ type options struct {
 	timeout time.Duration
 	keep    job.Keep
 	retry   job.Retry
+	quotas  []string
 }
 
 // Define returns the task of that name: parts of letters, digits, '-' and '_',
@@ -52,6 +54,11 @@ func (t Task[A, R]) Keep(k job.Keep) Task[A, R] { t.options.keep = k; return t }
 
 // Retry says what happens to jobs whose worker died.
 func (t Task[A, R]) Retry(r job.Retry) Task[A, R] { t.options.retry = r; return t }
+
+// Quota names the quotas in each of which the jobs need a slot while they run,
+// all or none: see [Queue.Limit]. A put that names one that does not exist is
+// refused with [ErrUnknownQuota].
+func (t Task[A, R]) Quota(names ...string) Task[A, R] { t.options.quotas = quotaNames(names); return t }
 
 // Call returns the task with its argument, to be put on a queue.
 func (t Task[A, R]) Call(arg A) Call[R] {
@@ -104,6 +111,14 @@ func (c Call[R]) Keep(k job.Keep) Call[R] { c.options.keep = k; return c }
 
 // Retry is [Task.Retry] for this call.
 func (c Call[R]) Retry(r job.Retry) Call[R] { c.options.retry = r; return c }
+
+// Quota is [Task.Quota] for this call, instead of the task's.
+func (c Call[R]) Quota(names ...string) Call[R] { c.options.quotas = quotaNames(names); return c }
+
+// quotaNames returns the names sorted, each once; nil for none.
+func quotaNames(names []string) []string {
+	return slices.Compact(slices.Sorted(slices.Values(names)))
+}
 
 func (o options) encode() (job.Value, error) {
 	value, err := encodeValue(o.arg, job.MsgPack)

@@ -16,13 +16,19 @@ import (
 // one has to say is void (FEATURES 188).
 var errReassigned = errors.New("job was reassigned: another attempt has it, or has ended it")
 
-// finish records the outcome, once, and ends the job's message.
+// finish gives back the job's slots, records the outcome, once, and ends the
+// job's message. The slots come first: once an outcome can be read nothing is
+// owed (rule R1), and the next job does not wait for the record to be written.
 //
-// A crash before the record is written leaves the job to another attempt; one
-// between record and ack leaves the message, whose next receiver finds the
-// record and acks.
+// A crash before the record is written leaves the job to another attempt, which
+// takes over the slots or asks for them again; one between record and ack leaves
+// the message, whose next receiver finds the record and acks.
 func (a *attempt) finish(outcome job.Outcome) {
 	if !a.settled.CompareAndSwap(false, true) {
+		return
+	}
+	if err := a.release(); err != nil {
+		a.log("outcome dropped", err)
 		return
 	}
 	record := a.record(job.Completed, &outcome)
@@ -56,13 +62,14 @@ func (a *attempt) recorded(outcome job.Outcome) bool {
 
 // drain hands a job back that was begun and must stop.
 //
-// It records the start first, where that was not done, so that the next
+// Its slots stay with it. It records the start first, where that was not done, so that the next
 // attempt counts an interruption; a crash between leaves the same record and
 // lets the ack wait pass.
 func (a *attempt) drain() {
 	if !a.settled.CompareAndSwap(false, true) {
 		return
 	}
+	a.abandon()
 	if a.revision == 0 {
 		if err := a.writeRecord(a.record(job.Active, nil)); err != nil {
 			a.log("interrupted job not handed back, comes back by itself", err)
@@ -76,7 +83,7 @@ func (a *attempt) drain() {
 func (a *attempt) record(state job.State, outcome *job.Outcome) job.Record {
 	now := time.Now()
 	record := job.Record{
-		Version: job.RecordVersion, Nonce: a.spec.Nonce, Task: a.lease.Lane.Task, State: state,
+		Version: job.RecordVersion, Nonce: a.spec.Nonce, Task: a.lease.Lane.Task, Quotas: a.lease.Lane.Quotas(), State: state,
 		Attempt: a.us, Interrupts: a.interrupts, Outcome: outcome,
 		By: a.spec.By, Put: a.lease.Stored.Stored, Started: a.began,
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/asyncnats/asyncnats/job"
 	"github.com/asyncnats/asyncnats/kv"
+	"github.com/asyncnats/asyncnats/quotas"
 	"github.com/asyncnats/asyncnats/stream"
 )
 
@@ -30,54 +31,73 @@ type attempt struct {
 	began  time.Time
 
 	interrupts int
-	revision   uint64 // of the job's record as we wrote or saw it; 0 for none
+	revision   uint64         // of the job's record as we wrote or saw it; 0 for none
+	ticket     *quotas.Ticket // nil where no slot is needed, or was asked for
+	// begun is set when the attempt's number is final, and a record of another
+	// attempt is no longer that of one before it.
+	begun atomic.Bool
 	// settled is set by whoever ends the lease: the performing goroutine, or
 	// the runner that leaves it behind.
 	settled atomic.Bool
 }
 
-// perform performs a delivered job to its end.
-func (r *Runner) perform(lease *stream.Lease) {
-	if !lease.Held() {
-		r.log.Warn("delivery came too late, left to be delivered again", "job", lease.ID)
-		return
-	}
+// attempt makes the attempt of a delivered job. invalid says what is wrong with
+// a job that cannot be performed.
+func (r *Runner) attempt(lease *stream.Lease) (a *attempt, invalid error) {
 	spec, invalid := lease.Spec()
 	if lease.Illegal != nil {
 		invalid = lease.Illegal
 	}
-	a := &attempt{
+	return &attempt{
 		runner: r, lease: lease, spec: spec, began: time.Now(),
 		us: job.Attempt{
 			Number: spec.Attempt + 1, Token: job.Token(rand.Uint64()),
 			Dispatcher: r.config.Dispatcher, Agent: r.config.Agent.Name,
 		},
-	}
-	ctx, cancel := context.WithCancelCause(r.work)
-	defer cancel(nil)
-	defer lease.Keep(ctx, a.look, cancel)()
+	}, invalid
+}
 
-	if !a.first() {
-		switch next := a.begin(); next {
-		case stepAck:
-			a.ack()
-			return
-		case stepAbort:
-			a.finish(job.Outcome{Failure: &job.Failure{
-				Kind:    job.KindAborted,
-				Message: fmt.Sprintf("its worker died or was stopped %d times", a.interrupts),
-			}})
-			return
-		case stepLeave:
-			return
-		}
+// keepLease keeps the attempt's lease until stop is called. ctx ends when it is
+// lost, or when the runner's work ends.
+func (a *attempt) keepLease() (ctx context.Context, lose context.CancelCauseFunc, stop func()) {
+	ctx, cancel := context.WithCancelCause(a.runner.work)
+	stopKeeping := a.lease.Keep(ctx, a.look, cancel)
+	return ctx, cancel, func() {
+		stopKeeping()
+		cancel(nil)
+	}
+}
+
+// perform performs a delivered job to its end.
+func (r *Runner) perform(lease *stream.Lease) {
+	if !lease.Held() {
+		r.late(lease)
+		return
+	}
+	a, invalid := r.attempt(lease)
+	ctx, _, stop := a.keepLease()
+	defer stop()
+	a.perform(ctx, invalid)
+}
+
+// late says that a delivery is left to its next receiver.
+func (r *Runner) late(lease *stream.Lease) {
+	r.log.Warn("delivery came too late, left to be delivered again", "job", lease.ID)
+}
+
+// perform takes a job from its delivery, or from the slots it was granted, to
+// its end.
+func (a *attempt) perform(ctx context.Context, invalid error) {
+	if !a.first() && !a.settle(a.begin()) {
+		return
 	}
 	if invalid != nil {
 		a.finish(job.Outcome{Failure: job.Invalidf("%v", invalid)})
 		return
 	}
-	r.jobs.add(a)
-	defer r.jobs.remove(a)
+	a.begun.Store(true)
+	a.runner.jobs.add(a)
+	defer a.runner.jobs.remove(a)
 	result, err := a.run(ctx)
 	switch cause := context.Cause(ctx); {
 	case err == nil:
@@ -89,10 +109,50 @@ func (r *Runner) perform(lease *stream.Lease) {
 	}
 }
 
+// settle does what is to be done about a job whose record was looked at. It
+// reports whether the job is to be run.
+func (a *attempt) settle(next step) (run bool) {
+	switch next {
+	case stepAck:
+		// It gave its slots back before, but this attempt may have got some
+		// since, or one that died.
+		if err := a.release(); err != nil {
+			a.log("job left to be delivered again: its slots cannot be given back", err)
+			return false
+		}
+		a.ack()
+	case stepAbort:
+		a.finish(job.Outcome{Failure: &job.Failure{
+			Kind:    job.KindAborted,
+			Message: fmt.Sprintf("its worker died or was stopped %d times", a.interrupts),
+		}})
+	case stepLeave:
+		a.abandon()
+	default:
+		return true
+	}
+	return false
+}
+
 // first reports whether this is surely the job's first attempt, so that there
 // is no record to look at, and none is needed before the start.
 func (a *attempt) first() bool {
 	return a.lease.Delivered == 1 && a.spec.Attempt == 0 && !a.spec.Again && !a.spec.Retry.Never
+}
+
+// peek looks at the job's record.
+func (a *attempt) peek() (next step, record job.Record, found bool) {
+	record, revision, found, err := a.readRecord()
+	if err != nil {
+		a.log("job left to be delivered again: its record cannot be read", err)
+		return stepLeave, record, false
+	}
+	next, a.interrupts = resume(a.spec, a.us, record, found)
+	a.revision = revision
+	if next == stepLeave {
+		a.log("job left to another dispatcher", fmt.Errorf("its record is in state %s: upgrade this dispatcher", record.State))
+	}
+	return next, record, found
 }
 
 // begin looks at the job's record and, where the job is to be run, writes that
@@ -102,31 +162,22 @@ func (a *attempt) first() bool {
 // next counts one interruption.
 func (a *attempt) begin() step {
 	for {
-		record, revision, found, err := a.readRecord()
+		next, record, found := a.peek()
+		if next != stepRun {
+			return next
+		}
+		if found && record.Nonce == a.spec.Nonce {
+			a.us.Number = record.Attempt.Number + 1
+		}
+		err := a.writeRecord(a.record(job.Active, nil))
+		if errors.Is(err, kv.ErrConflict) {
+			continue
+		}
 		if err != nil {
-			a.log("job left to be delivered again: its record cannot be read", err)
+			a.log("job left to be delivered again: its start cannot be recorded", err)
 			return stepLeave
 		}
-		next, interrupts := resume(a.spec, a.us, record, found)
-		a.interrupts, a.revision = interrupts, revision
-		switch next {
-		case stepLeave:
-			a.log("job left to another dispatcher", fmt.Errorf("its record is in state %s: upgrade this dispatcher", record.State))
-			return next
-		case stepRun:
-			if found && record.Nonce == a.spec.Nonce {
-				a.us.Number = record.Attempt.Number + 1
-			}
-			err := a.writeRecord(a.record(job.Active, nil))
-			if errors.Is(err, kv.ErrConflict) {
-				continue
-			}
-			if err != nil {
-				a.log("job left to be delivered again: its start cannot be recorded", err)
-				return stepLeave
-			}
-		}
-		return next
+		return stepRun
 	}
 }
 
@@ -139,7 +190,7 @@ func (a *attempt) run(ctx context.Context) (result job.Value, err error) {
 	}
 	ctx = job.NewContext(ctx, job.Info{
 		ID: a.lease.ID, Queue: a.runner.config.Queue.Name(), Task: a.lease.Lane.Task,
-		Attempt: a.us.Number, Dispatcher: a.us.Dispatcher, Agent: a.us.Agent,
+		Attempt: a.us.Number, Dispatcher: a.us.Dispatcher, Agent: a.us.Agent, Fences: a.fences(),
 	})
 	defer func() {
 		if value := recover(); value != nil {
@@ -156,10 +207,21 @@ func (a *attempt) run(ctx context.Context) (result job.Value, err error) {
 }
 
 // look sees, at each extension of the lease, whether another attempt writes
-// about the job. A record that cannot be read now is looked at the next time.
+// about the job and, where the job has slots, whether its message is there
+// still: for without it a sweep will take them. What cannot be read now is
+// looked at the next time.
 func (a *attempt) look(ctx context.Context) error {
-	record, _, found, err := a.runner.config.Queue.PeekRecord(ctx, a.lease.ID)
-	if err == nil && found && record.Nonce == a.spec.Nonce && !record.Attempt.Same(a.us) {
+	queue := a.runner.config.Queue
+	if a.begun.Load() {
+		record, _, found, err := queue.PeekRecord(ctx, a.lease.ID)
+		if err == nil && found && record.Nonce == a.spec.Nonce && !record.Attempt.Same(a.us) {
+			return job.ErrLeaseLost
+		}
+	}
+	if a.spec.Quotas == nil {
+		return nil
+	}
+	if gone, err := queue.Gone(ctx, a.lease.ID, a.spec.Nonce); err == nil && gone {
 		return job.ErrLeaseLost
 	}
 	return nil

@@ -22,6 +22,8 @@ type laneView struct {
 	waiting bool
 	// due: the lane was not looked into for a while.
 	due bool
+	// limited: its jobs name quotas. It is never hot, and always waited on.
+	limited bool
 }
 
 // view is what the plan knows of an agent.
@@ -48,7 +50,8 @@ type order struct {
 // more lanes than places they may bring too much, which is handed back. While
 // some are, pulls that do not wait go round the hot lanes and those not looked
 // into for a while, together for no more jobs than there is room for, so that
-// every lane has its turn and nothing is brought in vain.
+// every lane has its turn and nothing is brought in vain. Lanes whose jobs name
+// quotas are waited on all the same: they bring few, when the server lets them.
 func plan(v view) (orders []order, next int) {
 	hot := 0
 	for _, lane := range v.lanes {
@@ -87,6 +90,11 @@ func takeTurns(v view, hot int) (orders []order, next int) {
 		lane := v.lanes[at]
 		jobs := 0
 		switch {
+		case lane.limited:
+			if !lane.waiting {
+				orders = append(orders, order{lane: at, jobs: 1, waiting: true})
+			}
+			continue
 		case lane.asked:
 		case lane.hot:
 			jobs = (room + hot - 1) / hot

@@ -8,7 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/asyncnats/asyncnats/internal/mailbox"
 	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/quotas"
 	"github.com/asyncnats/asyncnats/stream"
 )
 
@@ -32,6 +34,7 @@ type Config struct {
 	Agent      Agent
 	Queue      *stream.Queue
 	Link       *stream.Link
+	Gate       *quotas.Gate // into the queue's quotas
 	Handlers   map[string]job.Handler
 	Dispatcher string // UUID
 	Log        *slog.Logger
@@ -44,26 +47,32 @@ type Config struct {
 type Runner struct {
 	config Config
 	log    *slog.Logger
-	box    *mailbox
+	box    *mailbox.Mailbox
 
 	// owned by Run
 	size    int
 	running int
 	held    []hold
-	lanes   []*laneState
-	next    int           // the lane whose turn it is
-	spent   time.Duration // on a job, of late
-	fullAt  time.Time     // since when the agent is full; zero where it is not
-	stopped bool          // takes no more
-	work    context.Context
+	// Jobs that name quotas and have no place yet: all of them, and those of
+	// whom it is not known yet whether they must wait for a slot.
+	admissions, entering int
+	lanes                []*laneState
+	next                 int           // the lane whose turn it is
+	spent                time.Duration // on a job, of late
+	fullAt               time.Time     // since when the agent is full; zero where it is not
+	stopped              bool          // takes no more
+	intake               context.Context
+	work                 context.Context
 
 	jobs jobSet
 }
 
-// hold is a job that was delivered and has no place yet.
+// hold is a job that could start and has no place yet.
 type hold struct {
-	lease *stream.Lease
-	since time.Time
+	since  time.Time
+	first  bool   // it comes before those that do not
+	start  func() // called with a place
+	refuse func() // called instead where there is none
 }
 
 // laneState is what a Runner knows of a lane. Owned by Run.
@@ -75,6 +84,7 @@ type laneState struct {
 	asked   *stream.Pull
 	left    int       // jobs that asked may still bring
 	looked  time.Time // when it was last asked
+	queued  int       // jobs of it that wait for a slot
 	failing bool      // it could not be opened or pulled from, which was logged
 }
 
@@ -87,7 +97,7 @@ func NewRunner(c Config) *Runner {
 	return &Runner{
 		config: c,
 		log:    log.With("queue", c.Queue.Name(), "agent", c.Agent.Name),
-		box:    newMailbox(),
+		box:    mailbox.New(),
 		size:   c.Agent.size(),
 	}
 }
@@ -105,21 +115,21 @@ func (r *Runner) AddLane(lane stream.Lane) {
 	if !r.Wants(lane) {
 		return
 	}
-	r.box.post(func() {
+	r.box.Post(func() {
 		known := slices.ContainsFunc(r.lanes, func(s *laneState) bool { return s.lane == lane })
 		if known || r.stopped {
 			return
 		}
 		s := &laneState{lane: lane}
 		r.lanes = append(r.lanes, s)
-		slices.SortFunc(r.lanes, func(a, b *laneState) int { return strings.Compare(a.lane.Task, b.lane.Task) })
+		slices.SortFunc(r.lanes, func(a, b *laneState) int { return strings.Compare(a.lane.Token(), b.lane.Token()) })
 		r.open(s)
 	})
 }
 
 // Reset has all pulls made again. To be called after a reconnect, when the
 // server has forgotten those that waited.
-func (r *Runner) Reset() { r.box.post(r.cancelPulls) }
+func (r *Runner) Reset() { r.box.Post(r.cancelPulls) }
 
 // Presence describes the agent and the jobs it performs now.
 func (r *Runner) Presence() (stream.AgentPresence, []stream.Running) {
@@ -136,14 +146,14 @@ func (r *Runner) Presence() (stream.AgentPresence, []stream.Running) {
 //
 // intake must end no later than work does, or at once after it.
 func (r *Runner) Run(intake, work context.Context) {
-	r.work = work
+	r.intake, r.work = intake, work
 	stop, cut := intake.Done(), work.Done()
 	var abandon <-chan time.Time
 	wake := time.NewTimer(0)
 	defer wake.Stop()
 	for {
 		select {
-		case <-r.box.ready:
+		case <-r.box.Ready():
 		case <-wake.C:
 		case <-stop:
 			stop = nil
@@ -156,8 +166,8 @@ func (r *Runner) Run(intake, work context.Context) {
 			r.closeTaps()
 			return
 		}
-		r.box.run()
-		if r.stopped && r.running == 0 && r.quiet() {
+		r.box.Run()
+		if r.stopped && r.running == 0 && r.admissions == 0 && r.quiet() {
 			r.closeTaps()
 			return
 		}
@@ -172,16 +182,19 @@ func (r *Runner) step(now time.Time) time.Duration {
 	for len(r.held) > 0 && r.running < r.size && !r.stopped {
 		first := r.held[0]
 		r.held = r.held[1:]
-		r.start(first.lease, now)
+		first.start()
 	}
-	for len(r.held) > 0 && (r.stopped || now.Sub(r.held[0].since) >= holdFor) {
-		r.handBack(r.held[0].lease)
-		r.held = r.held[1:]
-	}
+	r.held = slices.DeleteFunc(r.held, func(h hold) bool {
+		over := r.stopped || now.Sub(h.since) >= holdFor
+		if over {
+			h.refuse()
+		}
+		return over
+	})
 	r.pull(now)
 	wait := time.Hour
-	if len(r.held) > 0 {
-		wait = min(wait, holdFor-now.Sub(r.held[0].since))
+	for _, h := range r.held {
+		wait = min(wait, holdFor-now.Sub(h.since))
 	}
 	if linger := r.linger(now); linger > 0 {
 		wait = min(wait, linger)
@@ -217,22 +230,22 @@ func (r *Runner) pull(now time.Time) {
 		return
 	}
 	open := make([]*laneState, 0, len(r.lanes))
-	v := view{size: r.size, prefetch: prefetch(r.size, r.spent), taken: r.running + len(r.held), next: r.next}
+	v := view{size: r.size, prefetch: prefetch(r.size, r.spent), taken: r.running + len(r.held) + r.entering, next: r.next}
 	for _, s := range r.lanes {
-		if s.tap == nil {
+		if s.tap == nil || s.queued >= r.size {
 			continue
 		}
 		open = append(open, s)
 		v.taken += s.left
 		v.lanes = append(v.lanes, laneView{
-			hot: s.hot, asked: s.asked != nil, waiting: s.waiting != nil, due: now.Sub(s.looked) >= probeEvery,
+			hot: s.hot, asked: s.asked != nil, waiting: s.waiting != nil, due: now.Sub(s.looked) >= probeEvery, limited: s.limited(),
 		})
 	}
 	if len(open) == 0 {
 		return
 	}
 	v.next %= len(open)
-	v.idle = r.size - r.running - len(r.held)
+	v.idle = r.size - r.running - len(r.held) - r.entering
 	orders, next := plan(v)
 	r.next = next
 	for _, o := range orders {
@@ -259,15 +272,15 @@ func (r *Runner) ask(s *laneState, o order, now time.Time) {
 func (r *Runner) open(s *laneState) {
 	sink := stream.Sink{
 		Deliver: func(p *stream.Pull, lease *stream.Lease) {
-			r.box.post(func() { r.delivered(s, p, lease) })
+			r.box.Post(func() { r.delivered(s, p, lease) })
 		},
 		End: func(p *stream.Pull, err error) {
-			r.box.post(func() { r.ended(s, p, err) })
+			r.box.Post(func() { r.ended(s, p, err) })
 		},
 	}
 	go func() {
 		tap, err := r.config.Queue.Tap(r.work, s.lane, r.config.Link, sink)
-		r.box.post(func() {
+		r.box.Post(func() {
 			if err != nil {
 				r.reopen(s, err)
 				return
@@ -297,7 +310,7 @@ func (r *Runner) reopen(s *laneState, err error) {
 		s.tap = nil
 	}
 	time.AfterFunc(reopenAfter, func() {
-		r.box.post(func() {
+		r.box.Post(func() {
 			if !r.stopped {
 				r.open(s)
 			}
@@ -309,16 +322,47 @@ func (r *Runner) delivered(s *laneState, p *stream.Pull, lease *stream.Lease) {
 	if s.asked == p {
 		s.left--
 	}
-	s.hot = lease.Pending > 0
-	now := time.Now()
+	s.hot = lease.Pending > 0 && !s.limited()
 	switch {
 	case r.stopped:
 		r.handBack(lease)
-	case r.running < r.size && len(r.held) == 0:
-		r.start(lease, now)
+	case s.limited():
+		r.admissions++
+		entry := &admission{runner: r, lane: s}
+		entry.count(1)
+		go r.admit(entry, lease)
 	default:
-		r.held = append(r.held, hold{lease: lease, since: now})
+		r.hold(hold{
+			since: time.Now(),
+			start: func() { r.start(lease) }, refuse: func() { r.handBack(lease) },
+		})
 	}
+}
+
+// limited reports whether the lane's jobs name quotas. How many of them are
+// given out is the server's to limit, so it is not asked for more again and
+// again.
+func (s *laneState) limited() bool { return len(s.lane.Quotas()) > 0 }
+
+// hold gives a job a place, or has it wait for one.
+func (r *Runner) hold(h hold) {
+	switch {
+	case r.running < r.size && len(r.held) == 0 && !r.stopped:
+		h.start()
+	case h.first:
+		r.held = slices.Insert(r.held, r.firsts(), h)
+	default:
+		r.held = append(r.held, h)
+	}
+}
+
+// firsts counts the held jobs that come before others.
+func (r *Runner) firsts() int {
+	n := slices.IndexFunc(r.held, func(h hold) bool { return !h.first })
+	if n < 0 {
+		return len(r.held)
+	}
+	return n
 }
 
 func (r *Runner) ended(s *laneState, p *stream.Pull, err error) {
@@ -337,20 +381,23 @@ func (r *Runner) ended(s *laneState, p *stream.Pull, err error) {
 	}
 }
 
-func (r *Runner) start(lease *stream.Lease, now time.Time) {
+func (r *Runner) start(lease *stream.Lease) {
 	r.running++
+	began := time.Now()
 	go func() {
 		r.perform(lease)
-		took := time.Since(now)
-		r.box.post(func() {
-			r.running--
-			if r.spent == 0 {
-				r.spent = took
-			}
-			// A moving average over some sixteen jobs.
-			r.spent += (took - r.spent) / 16
-		})
+		r.leavePlace(began)
 	}()
+}
+
+// ran takes a place back from a job that had it for so long.
+func (r *Runner) ran(took time.Duration) {
+	r.running--
+	if r.spent == 0 {
+		r.spent = took
+	}
+	// A moving average over some sixteen jobs.
+	r.spent += (took - r.spent) / 16
 }
 
 // handBack gives up a lease that was not started.

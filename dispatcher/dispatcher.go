@@ -15,6 +15,7 @@ import (
 
 	"github.com/asyncnats/asyncnats/agents"
 	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/quotas"
 	"github.com/asyncnats/asyncnats/stream"
 )
 
@@ -73,9 +74,13 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	work, stopWork := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stopWork(nil)
 
+	gates := make(map[*stream.Queue]*gate, len(queues))
 	runners := make(map[*stream.Queue][]*agents.Runner, len(queues))
 	for _, queue := range queues {
-		ours := d.runners(queue, link)
+		if gates[queue], err = d.gate(ctx, queue); err != nil {
+			return fmt.Errorf("dispatcher %s: %w", d.UUID(), err)
+		}
+		ours := d.runners(queue, link, gates[queue].Gate)
 		runners[queue] = ours
 		stop, err := queue.Answer(func() stream.Presence { return d.presence(queue.Name(), ours) })
 		if err != nil {
@@ -83,10 +88,16 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		}
 		defer stop()
 	}
+	// The gates outlast the runners, who leave by them.
+	open, closeGates := context.WithCancel(context.WithoutCancel(ctx))
+	defer closeGates()
 	var loops, runs sync.WaitGroup
 	loops.Go(func() { link.Run(work) })
 	for queue, ours := range runners {
-		loops.Go(func() { d.watchLanes(intake, queue, ours) })
+		gate := gates[queue]
+		loops.Go(func() { gate.Run(open) })
+		loops.Go(func() { gate.flow.run(open) })
+		loops.Go(func() { d.watchLanes(intake, queue, gate.flow, ours) })
 		for _, runner := range ours {
 			runs.Go(func() { runner.Run(intake, work) })
 		}
@@ -111,6 +122,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	stopIntake()
 	runs.Wait()
 	stopWork(nil)
+	closeGates()
 	loops.Wait()
 	d.log.Info("dispatcher stopped")
 	return err
@@ -146,13 +158,30 @@ func jetStream(nc *nats.Conn, domain string) (jetstream.JetStream, error) {
 	return jetstream.New(nc)
 }
 
+// gate is the way into a queue's quotas, with what follows their sizes.
+type gate struct {
+	*quotas.Gate
+	flow *flow
+}
+
+func (d *Dispatcher) gate(ctx context.Context, queue *stream.Queue) (*gate, error) {
+	set, err := quotas.Open(ctx, queue.Namespace().JetStream(), queue.Namespace().QuotasBucket(), queue.Name())
+	if err != nil {
+		return nil, err
+	}
+	flow := newFlow(queue, d.log)
+	return &gate{flow: flow, Gate: quotas.NewGate(set, quotas.GateConfig{
+		Dispatcher: d.UUID(), AckWait: queue.AckWait(), Gone: queue.Gone, Resized: flow.resized, Log: d.log,
+	})}, nil
+}
+
 // runners makes the runners of the agents that serve a queue.
-func (d *Dispatcher) runners(queue *stream.Queue, link *stream.Link) []*agents.Runner {
+func (d *Dispatcher) runners(queue *stream.Queue, link *stream.Link, gate *quotas.Gate) []*agents.Runner {
 	var runners []*agents.Runner
 	for _, agent := range d.config.Agents {
 		if agent.Serves(queue.Name()) {
 			runners = append(runners, agents.NewRunner(agents.Config{
-				Agent: agent, Queue: queue, Link: link, Handlers: d.handlers,
+				Agent: agent, Queue: queue, Link: link, Gate: gate, Handlers: d.handlers,
 				Dispatcher: d.UUID(), Log: d.log,
 			}))
 		}
@@ -162,7 +191,7 @@ func (d *Dispatcher) runners(queue *stream.Queue, link *stream.Link) []*agents.R
 
 // watchLanes gives the queue's lanes to its runners, those that exist and
 // those that come.
-func (d *Dispatcher) watchLanes(ctx context.Context, queue *stream.Queue, runners []*agents.Runner) {
+func (d *Dispatcher) watchLanes(ctx context.Context, queue *stream.Queue, flow *flow, runners []*agents.Runner) {
 	for ctx.Err() == nil {
 		for lane, err := range queue.WatchLanes(ctx) {
 			if err != nil {
@@ -170,6 +199,9 @@ func (d *Dispatcher) watchLanes(ctx context.Context, queue *stream.Queue, runner
 				continue
 			}
 			for _, runner := range runners {
+				if runner.Wants(lane) {
+					flow.add(lane)
+				}
 				runner.AddLane(lane)
 			}
 		}

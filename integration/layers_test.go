@@ -16,11 +16,14 @@ var layers = map[string][]string{
 	"job":           {},
 	"kv":            {},
 	"stream":        {"job", "kv"},
-	"agents":        {"job", "kv", "stream"},
-	"dispatcher":    {"job", "stream", "agents"},
-	"":              {"job", "stream"},
-	"cmd/asyncnats": {"", "job", "kv", "stream", "agents", "dispatcher"},
+	"quotas":        {"job", "kv", "internal/mailbox"},
+	"agents":        {"job", "kv", "stream", "quotas", "internal/mailbox"},
+	"dispatcher":    {"job", "stream", "quotas", "agents", "internal/mailbox"},
+	"":              {"job", "stream", "quotas"},
+	"cmd/asyncnats": {"", "job", "kv", "stream", "quotas", "agents", "dispatcher"},
 	"integration":   {},
+	// The one goroutine that owns a state, and those who have it do something.
+	"internal/mailbox": {},
 	// Test servers are for tests: nothing imports them but tests.
 	"internal/natstest": {},
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/vmihailenco/msgpack/v5"
 )
@@ -20,14 +21,14 @@ func EncodeSpec(s Spec) ([]byte, error) {
 }
 
 // DecodeSpec reads the body of a job's message: msgpack, or JSON where it
-// begins with a brace (which no msgpack map does). lane is the task of the
-// lane that brought it, and what a JSON body need not repeat; nonce is the
+// begins with a brace (which no msgpack map does). task and quotas are those of
+// the lane that brought it, which a JSON body need not repeat; nonce is the
 // identity of a body that brings none. Keys that this version does not know
 // are refused, for they may change what the job means.
 //
 // The error says what is wrong with the body; the spec returned with it holds
 // whatever could be read and always has a nonce.
-func DecodeSpec(body []byte, lane string, nonce Nonce) (Spec, error) {
+func DecodeSpec(body []byte, task string, quotas []string, nonce Nonce) (Spec, error) {
 	spec, err := decodeSpec(body)
 	byHand := isJSON(body)
 	anonymous := spec.Nonce.IsZero()
@@ -39,14 +40,21 @@ func DecodeSpec(body []byte, lane string, nonce Nonce) (Spec, error) {
 		return spec, fmt.Errorf("body cannot be read: %w", err)
 	case anonymous && !byHand:
 		return spec, errors.New("body has no nonce: draw 16 random bytes for each job")
-	case spec.Task == "" && byHand:
-		spec.Task = lane
+	}
+	if byHand && spec.Task == "" {
+		spec.Task = task
+	}
+	if byHand && spec.Quotas == nil {
+		spec.Quotas = quotas
 	}
 	if err := spec.Check(); err != nil {
 		return spec, err
 	}
-	if spec.Task != lane {
-		return spec, fmt.Errorf("body is of task %q and was published on the lane of task %q", spec.Task, lane)
+	if spec.Task != task {
+		return spec, fmt.Errorf("body is of task %q and was published on the lane of task %q", spec.Task, task)
+	}
+	if !slices.Equal(spec.Quotas, quotas) {
+		return spec, fmt.Errorf("body names quotas %q and was published on a lane with quotas %q", spec.Quotas, quotas)
 	}
 	return spec, nil
 }

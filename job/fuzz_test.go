@@ -48,7 +48,7 @@ func FuzzDecodeSpec(f *testing.F) {
 	f.Add([]byte(`{"arg":[1,{"a":null}],"retry":{"never":true},"keep":"none"}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, lane := range []string{"text.shout", "image.thumbnail"} {
-			spec, err := job.DecodeSpec(body, lane, other)
+			spec, err := job.DecodeSpec(body, lane, nil, other)
 			if spec.Nonce.IsZero() {
 				t.Fatalf("no nonce; err %v", err)
 			}
@@ -59,7 +59,7 @@ func FuzzDecodeSpec(f *testing.F) {
 			if err != nil {
 				t.Fatalf("%#v cannot be encoded: %v", spec, err)
 			}
-			again, err := job.DecodeSpec(data, lane, job.Nonce{})
+			again, err := job.DecodeSpec(data, lane, nil, job.Nonce{})
 			if err != nil {
 				t.Fatalf("%#v cannot be decoded: %v", spec, err)
 			}

@@ -82,7 +82,7 @@ func TestGoldenSpecs(t *testing.T) {
 				t.Fatal(err)
 			}
 			stored := golden(t, name+".hex", annotate(t, data))
-			got, err := job.DecodeSpec(undump(t, stored), spec.Task, job.Nonce{})
+			got, err := job.DecodeSpec(undump(t, stored), spec.Task, spec.Quotas, job.Nonce{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -101,7 +101,7 @@ func TestGoldenJSONBodies(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := job.DecodeSpec(body, specs[name].Task, job.Nonce{})
+		got, err := job.DecodeSpec(body, specs[name].Task, specs[name].Quotas, job.Nonce{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -167,7 +167,7 @@ func TestTimesAreUTC(t *testing.T) {
 	if want, _ := job.EncodeSpec(specs["spec-full"]); !bytes.Equal(data, want) {
 		t.Error("the time zone changes the body")
 	}
-	if spec, err = job.DecodeSpec(data, spec.Task, nonce); err != nil || spec.At.Location() != time.UTC {
+	if spec, err = job.DecodeSpec(data, spec.Task, spec.Quotas, nonce); err != nil || spec.At.Location() != time.UTC {
 		t.Errorf("spec: %v, %v", spec.At, err)
 	}
 	if data, err = job.EncodeRecord(record); err != nil {

@@ -21,7 +21,17 @@ type Info struct {
 	Attempt    int    // counts from 1
 	Dispatcher string // UUID
 	Agent      string
+	// Fences holds, for each quota that the job names, the fencing token of
+	// the slot that this attempt has.
+	Fences map[string]uint64
 }
+
+// Fence returns the fencing token of the slot that the attempt has in a quota,
+// 0 where the job does not name it. Of two slots of a quota the one given later
+// has the higher token, and so has a later attempt of the same job. A store that
+// keeps the highest token it has seen, and refuses writes with a lower one, is
+// safe from a worker that lost its lease and does not know it yet.
+func (i Info) Fence(quota string) uint64 { return i.Fences[quota] }
 
 type infoKey struct{}
 

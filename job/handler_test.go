@@ -2,20 +2,21 @@ package job_test
 
 import (
 	"context"
+	"reflect"
 	"testing"
 
 	"github.com/asyncnats/asyncnats/job"
 )
 
 func TestContext(t *testing.T) {
-	if info, ok := job.FromContext(context.Background()); ok || info != (job.Info{}) {
+	if info, ok := job.FromContext(context.Background()); ok || !reflect.DeepEqual(info, job.Info{}) {
 		t.Errorf("outside of a handler: %v, %t", info, ok)
 	}
 	want := job.Info{ID: "my-1", Queue: "default", Task: "text.shout", Attempt: 2, Dispatcher: "d", Agent: "main"}
 	ctx := job.NewContext(context.Background(), want)
 	ctx, cancel := context.WithCancel(ctx)
 	cancel()
-	if info, ok := job.FromContext(ctx); !ok || info != want {
+	if info, ok := job.FromContext(ctx); !ok || !reflect.DeepEqual(info, want) {
 		t.Errorf("in a handler: %v, %t; want %v", info, ok, want)
 	}
 }

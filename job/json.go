@@ -20,6 +20,7 @@ type jsonSpec struct {
 	Nonce   Nonce           `json:"nonce"`
 	Task    string          `json:"task"`
 	Arg     json.RawMessage `json:"arg"`
+	Quotas  []string        `json:"quotas"`
 	Timeout string          `json:"timeout"`
 	Keep    string          `json:"keep"`
 	Retry   Retry           `json:"retry"`
@@ -41,7 +42,7 @@ func decodeJSON(body []byte) (Spec, error) {
 	}
 	spec := Spec{
 		Version: read.Version, Nonce: read.Nonce, Task: read.Task,
-		Retry: read.Retry, By: read.By, At: read.At.UTC(),
+		Quotas: read.Quotas, Retry: read.Retry, By: read.By, At: read.At.UTC(),
 	}
 	if arg := bytes.TrimSpace(read.Arg); len(arg) > 0 && !bytes.Equal(arg, []byte("null")) {
 		spec.Arg = Value{Encoding: JSON, Data: arg}
@@ -69,6 +70,8 @@ func plain(err error) error {
 	switch wrong.Type.Kind() {
 	case reflect.String, reflect.Array: // the nonce is an array of bytes
 		want = "a string"
+	case reflect.Slice:
+		want = "a list"
 	case reflect.Int:
 		want = "a whole number"
 	case reflect.Bool:

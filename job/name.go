@@ -38,6 +38,7 @@ var (
 	}
 	queueRule = rule{"queue", wordPattern, "1 to 64 letters, digits, '-' or '_'"}
 	agentRule = rule{"agent", wordPattern, "1 to 64 letters, digits, '-' or '_'"}
+	quotaRule = rule{"quota", wordPattern, "1 to 64 letters, digits, '-' or '_'"}
 	taskRule  = rule{
 		"task", regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`),
 		"1 to 128 letters, digits, '-' or '_', in parts joined by single dots, like image.thumbnail",
@@ -70,3 +71,7 @@ func CheckAgent(name string) error { return agentRule.check(name, 64) }
 // CheckTask reports whether name may be a task's. The error is a
 // [*NameError].
 func CheckTask(name string) error { return taskRule.check(name, 128) }
+
+// CheckQuota reports whether name may be a quota's. The error is a
+// [*NameError].
+func CheckQuota(name string) error { return quotaRule.check(name, 64) }

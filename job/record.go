@@ -19,7 +19,9 @@ type Record struct {
 	Version int    `msgpack:"v" json:"v"`
 	Nonce   Nonce  `msgpack:"nonce" json:"nonce"`
 	Task    string `msgpack:"task" json:"task"`
-	State   State  `msgpack:"state" json:"state"`
+	// Quotas names the quotas that the job needed a slot in, sorted.
+	Quotas []string `msgpack:"quotas,omitempty" json:"quotas,omitempty"`
+	State  State    `msgpack:"state" json:"state"`
 
 	// Attempt is the attempt that wrote the record.
 	Attempt Attempt `msgpack:"attempt" json:"attempt"`

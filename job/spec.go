@@ -19,6 +19,9 @@ type Spec struct {
 	// lane's is refused.
 	Task string `msgpack:"task"`
 	Arg  Value  `msgpack:"arg,omitempty"`
+	// Quotas names the quotas in each of which the job needs a slot while it
+	// runs, sorted, each once. They are repeated in the lane like the task.
+	Quotas []string `msgpack:"quotas,omitempty"`
 
 	// Timeout bounds one attempt; 0 is no bound.
 	Timeout time.Duration `msgpack:"timeout,omitempty"`
@@ -50,6 +53,9 @@ func (s Spec) Check() error {
 	if err := CheckTask(s.Task); err != nil {
 		errs = append(errs, err)
 	}
+	if err := CheckQuotas(s.Task, s.Quotas); err != nil {
+		errs = append(errs, err)
+	}
 	switch s.Arg.Encoding {
 	case MsgPack, JSON:
 	default:
@@ -68,6 +74,31 @@ func (s Spec) Check() error {
 		errs = append(errs, fmt.Errorf("attempt %d is negative", s.Attempt))
 	}
 	return errors.Join(errs...)
+}
+
+// maxLane is the most characters that the names of a task and of its quotas
+// have together: the server allows 255 in the name of a consumer, which is made
+// of them.
+const maxLane = 240
+
+// CheckQuotas reports what is wrong with the quotas that a job of a task
+// names: an illegal name, names that are not sorted or occur twice, or that are
+// too long together.
+func CheckQuotas(task string, names []string) error {
+	length := len(task)
+	for i, name := range names {
+		if err := CheckQuota(name); err != nil {
+			return err
+		}
+		if i > 0 && names[i-1] >= name {
+			return fmt.Errorf("quotas %q: must be sorted, and each named once", names)
+		}
+		length += len("==") + len(name)
+	}
+	if length > maxLane && len(names) > 0 {
+		return fmt.Errorf("task %s with quotas %q: the names have %d characters together, must be %d at most: use shorter ones", task, names, length, maxLane)
+	}
+	return nil
 }
 
 func versionError(found int) error {

@@ -50,7 +50,7 @@ func TestDecodeJSONBody(t *testing.T) {
 			if want.Nonce.IsZero() {
 				want.Nonce = other
 			}
-			got, err := job.DecodeSpec([]byte(row.body), "text.shout", other)
+			got, err := job.DecodeSpec([]byte(row.body), "text.shout", nil, other)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -105,7 +105,7 @@ func TestDecodeJSONBodyRefused(t *testing.T) {
 // comes with the error has a nonce.
 func refused(t *testing.T, body []byte, want string) {
 	t.Helper()
-	spec, err := job.DecodeSpec(body, "text.shout", other)
+	spec, err := job.DecodeSpec(body, "text.shout", nil, other)
 	checkError(t, "body", err, want)
 	if spec.Nonce.IsZero() {
 		t.Error("the spec has no nonce")
@@ -212,14 +212,14 @@ func TestDecodeTruncated(t *testing.T) {
 			t.Fatal(err)
 		}
 		for n := range whole {
-			if _, err := job.DecodeSpec(whole[:n], spec.Task, other); err == nil {
+			if _, err := job.DecodeSpec(whole[:n], spec.Task, spec.Quotas, other); err == nil {
 				t.Errorf("%s: the first %d of %d bytes were taken for a body", name, n, len(whole))
 			}
 		}
 	}
 	text := `{"nonce":"000102030405060708090a0b0c0d0e0f","task":"text.shout","arg":{"a":["b",1]},"retry":{"interrupts":2}}`
 	for n := range text {
-		if _, err := job.DecodeSpec([]byte(text[:n]), "text.shout", other); err == nil {
+		if _, err := job.DecodeSpec([]byte(text[:n]), "text.shout", nil, other); err == nil {
 			t.Errorf("%q was taken for a body", text[:n])
 		}
 	}
@@ -244,7 +244,7 @@ func TestRefusedBodyKeepsItsNonce(t *testing.T) {
 		"JSON, time not so":        text(`"at":"soon"`),
 		"JSON, unknown in a retry": text(`"retry":{"x":1}`),
 	} {
-		spec, err := job.DecodeSpec(body, "text.shout", other)
+		spec, err := job.DecodeSpec(body, "text.shout", nil, other)
 		if err == nil || spec.Nonce != nonce {
 			t.Errorf("%s: nonce %v, err %v", name, spec.Nonce, err)
 		}

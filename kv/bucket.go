@@ -69,11 +69,23 @@ func Create[T any](ctx context.Context, js jetstream.JetStream, c Config, codec 
 	if !errors.Is(err, ErrNoBucket) {
 		return bucket, err
 	}
-	_, err = js.CreateStream(ctx, streamConfig(c))
-	if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-		return nil, fmt.Errorf("create bucket %s: %w", c.Bucket, err)
+	if err := Make(ctx, js, c); err != nil {
+		return nil, err
 	}
 	return Open(ctx, js, c.Bucket, codec)
+}
+
+// Make creates the bucket that c describes, for another package to open. A
+// bucket of that name that exists is left as it is.
+func Make(ctx context.Context, js jetstream.JetStream, c Config) error {
+	_, err := js.Stream(ctx, "KV_"+c.Bucket)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		_, err = js.CreateStream(ctx, streamConfig(c))
+	}
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		return fmt.Errorf("create bucket %s: %w", c.Bucket, err)
+	}
+	return nil
 }
 
 // Open opens a bucket that exists, provided that it allows times to live and
@@ -160,15 +172,15 @@ func (b *Bucket[T]) Delete(ctx context.Context, key string, revision uint64) err
 	return nil
 }
 
-// PurgeAll removes every key that matches pattern (NATS wildcards), whatever
-// its value.
-func (b *Bucket[T]) PurgeAll(ctx context.Context, pattern string) error {
-	stream, err := b.js.Stream(ctx, "KV_"+b.name)
+// PurgeAll removes every key of a bucket that matches pattern (NATS wildcards),
+// whatever its value. Watchers do not hear of it.
+func PurgeAll(ctx context.Context, js jetstream.JetStream, bucket, pattern string) error {
+	stream, err := js.Stream(ctx, "KV_"+bucket)
 	if err == nil {
-		err = stream.Purge(ctx, jetstream.WithPurgeSubject("$KV."+b.name+"."+pattern))
+		err = stream.Purge(ctx, jetstream.WithPurgeSubject("$KV."+bucket+"."+pattern))
 	}
 	if err != nil {
-		return fmt.Errorf("purge %s of %s: %w", pattern, b.name, err)
+		return fmt.Errorf("purge %s of %s: %w", pattern, bucket, err)
 	}
 	return nil
 }

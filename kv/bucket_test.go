@@ -226,11 +226,11 @@ func TestUndecodable(t *testing.T) {
 }
 
 func TestPurgeAll(t *testing.T) {
-	inBubble(t, func(t *testing.T, _ *natstest.Server, b *kv.Bucket[string]) {
+	inBubble(t, func(t *testing.T, s *natstest.Server, b *kv.Bucket[string]) {
 		for _, key := range []string{"a.1", "a.2", "a.2.x", "b.1"} {
 			create(t, b, key, key, kv.Forever)
 		}
-		if err := b.PurgeAll(t.Context(), "a.*"); err != nil {
+		if err := kv.PurgeAll(t.Context(), s.JetStream(t), "b", "a.*"); err != nil {
 			t.Fatal(err)
 		}
 		for key, want := range map[string]string{"a.1": "", "a.2": "", "a.2.x": "a.2.x", "b.1": "b.1"} {
@@ -258,7 +258,7 @@ func TestUnreachable(t *testing.T) {
 			"update": func() error { _, err := b.Update(ctx, "k", "v", 1, kv.Forever); return err },
 			"delete": func() error { return b.Delete(ctx, "k", 1) },
 			"list":   func() error { _, err := b.List(ctx, ">"); return err },
-			"purge":  func() error { return b.PurgeAll(ctx, ">") },
+			"purge":  func() error { return kv.PurgeAll(ctx, js, "b", ">") },
 		}
 		for name, call := range tests {
 			begin := time.Now()

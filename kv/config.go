@@ -14,6 +14,9 @@ type Config struct {
 	// watchers learn of the expiry; 0 leaves none, and watchers do not. A
 	// marker costs one more message per expired key.
 	Markers time.Duration
+	// Atomic lets the bucket take several keys in one write; see
+	// [Bucket.UpdateAll].
+	Atomic bool
 	// Replicas defaults to 1.
 	Replicas int
 }
@@ -41,6 +44,7 @@ func streamConfig(c Config) jetstream.StreamConfig {
 		DenyDelete:             true,
 		AllowDirect:            true,
 		AllowMsgTTL:            true,
+		AllowAtomicPublish:     c.Atomic,
 		SubjectDeleteMarkerTTL: c.Markers,
 	}
 }

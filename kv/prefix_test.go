@@ -60,7 +60,7 @@ func TestDomain(t *testing.T) {
 		wantValue(t, b, "k", "")
 		create(t, b, "k", "3", kv.Forever)
 		w.next(t, 1)
-		if err := b.PurgeAll(t.Context(), ">"); err != nil {
+		if err := kv.PurgeAll(t.Context(), js, "b", ">"); err != nil {
 			t.Error(err)
 		}
 		wantValue(t, b, "k", "")

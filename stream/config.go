@@ -109,16 +109,26 @@ func (e *ConfigError) Error() string {
 		e.What, strings.Join(e.Problems, ", it "))
 }
 
+// initialFlow is how many jobs of a lane with quotas may be delivered and not
+// acked before a dispatcher has set the number that fits their sizes, with
+// [Queue.SetFlow].
+const initialFlow = 2
+
 func consumerConfig(n names, lane Lane, ackWait time.Duration) jetstream.ConsumerConfig {
+	description, flow := "asyncnats lane of task "+lane.Task, -1 // agents bound what is in flight
+	if quotas := lane.Quotas(); quotas != nil {
+		description += " with quotas " + strings.Join(quotas, ", ")
+		flow = initialFlow
+	}
 	return jetstream.ConsumerConfig{
 		Durable:       lane.Token(),
-		Description:   "asyncnats lane of task " + lane.Task,
+		Description:   description,
 		FilterSubject: n.lane(lane),
 		DeliverPolicy: jetstream.DeliverAllPolicy,
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       ackWait,
 		MaxDeliver:    -1, // past a limit the message would be stuck in the stream
-		MaxAckPending: -1, // agents bound what is in flight
+		MaxAckPending: flow,
 		MaxWaiting:    8192,
 		ReplayPolicy:  jetstream.ReplayInstantPolicy,
 	}

@@ -22,7 +22,7 @@ func TestGolden(t *testing.T) {
 		"stream":          streamConfig(n, Config{}.withDefaults()),
 		"stream-replicas": streamConfig(names{"prod-1", "default"}, Config{Replicas: 3}.withDefaults()),
 		"consumer":        consumerConfig(n, lane, DefaultAckWait),
-		"consumer-long":   consumerConfig(n, Lane{"build"}, time.Hour),
+		"consumer-long":   consumerConfig(n, Lane{Task: "build"}, time.Hour),
 	}
 	for name, config := range tests {
 		got, err := json.MarshalIndent(config, "", "  ")

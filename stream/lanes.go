@@ -18,6 +18,7 @@ import (
 // laneEntry is what the namespace's bucket keeps of a lane.
 type laneEntry struct {
 	Task    string    `json:"task"`
+	Quotas  []string  `json:"quotas,omitempty"`
 	Created time.Time `json:"created"`
 }
 
@@ -80,7 +81,7 @@ func (q *Queue) register(ctx context.Context, lane Lane) error {
 	try, cancel := context.WithTimeout(ctx, tryPatience)
 	defer cancel()
 	key := q.names.laneKey(lane)
-	_, err := q.lanes.Create(try, key, laneEntry{Task: lane.Task, Created: time.Now().UTC()}, kv.Forever)
+	_, err := q.lanes.Create(try, key, laneEntry{Task: lane.Task, Quotas: lane.Quotas(), Created: time.Now().UTC()}, kv.Forever)
 	if err == nil || errors.Is(err, kv.ErrConflict) {
 		return nil
 	}
@@ -101,7 +102,7 @@ func (q *Queue) Lanes(ctx context.Context) ([]Lane, error) {
 		}
 		lanes = append(lanes, lane)
 	}
-	slices.SortFunc(lanes, func(a, b Lane) int { return strings.Compare(a.Task, b.Task) })
+	slices.SortFunc(lanes, func(a, b Lane) int { return strings.Compare(a.Token(), b.Token()) })
 	return lanes, nil
 }
 
@@ -129,23 +130,23 @@ func (q *Queue) laneOf(key string) (Lane, error) {
 }
 
 // consumer makes sure that the lane has its durable consumer, and returns the
-// ack wait that it has. One that somebody else made is used as it is if it can
+// config that it has. One that somebody else made is used as it is if it can
 // serve, and refused with a [*ConfigError] if not; it is never altered.
-func (q *Queue) consumer(ctx context.Context, lane Lane) (ackWait time.Duration, err error) {
+func (q *Queue) consumer(ctx context.Context, lane Lane) (found jetstream.ConsumerConfig, err error) {
 	step := fmt.Sprintf("open lane %s of queue %s", lane.Token(), q.names.queue)
 	consumer, err := q.ns.js.CreateConsumer(ctx, q.names.stream(), consumerConfig(q.names, lane, q.AckWait()))
 	if errors.Is(err, jetstream.ErrConsumerExists) {
 		consumer, err = q.ns.js.Consumer(ctx, q.names.stream(), lane.Token())
 	}
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return 0, fmt.Errorf("%s: %w", step, ErrNoQueue)
+		return found, fmt.Errorf("%s: %w", step, ErrNoQueue)
 	}
 	if err != nil {
-		return 0, explain(q.conn(), step, err)
+		return found, explain(q.conn(), step, err)
 	}
-	found := consumer.CachedInfo().Config
+	found = consumer.CachedInfo().Config
 	if wrong := consumerProblems(q.names, lane, found); len(wrong) > 0 {
-		return 0, &ConfigError{What: fmt.Sprintf("consumer %s of stream %s", lane.Token(), q.names.stream()), Problems: wrong}
+		return found, &ConfigError{What: fmt.Sprintf("consumer %s of stream %s", lane.Token(), q.names.stream()), Problems: wrong}
 	}
-	return found.AckWait, nil
+	return found, nil
 }

@@ -126,7 +126,8 @@ func (i Info) Served(task string) int {
 
 // LaneInfo is what is known of a lane.
 type LaneInfo struct {
-	Task string `json:"task"`
+	Task   string   `json:"task"`
+	Quotas []string `json:"quotas,omitempty"`
 	// Pending is how many jobs nobody has, Assigned how many were delivered
 	// and are not completed.
 	Pending  uint64 `json:"pending"`
@@ -174,7 +175,7 @@ func (q *Queue) Info(ctx context.Context, patience time.Duration) (Info, error) 
 // laneInfo counts a lane's jobs: by its consumer, or where nobody ever pulled
 // from it and there is none, in the stream.
 func (q *Queue) laneInfo(ctx context.Context, lane Lane) (LaneInfo, error) {
-	view := LaneInfo{Task: lane.Task}
+	view := LaneInfo{Task: lane.Task, Quotas: lane.Quotas()}
 	consumer, err := q.ns.js.Consumer(ctx, q.names.stream(), lane.Token())
 	switch {
 	case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrConsumerDoesNotExist):

@@ -168,7 +168,7 @@ func TestInfo(t *testing.T) {
 		for range 2 {
 			put(t, q, chosen("", "un.served"))
 		}
-		if err := q.Register(t.Context(), Lane{"empty"}); err != nil {
+		if err := q.Register(t.Context(), Lane{Task: "empty"}); err != nil {
 			t.Fatal(err)
 		}
 		for _, stray := range []string{"job.not=registered.a", "job.not=registered.b", "later.image=thumb.c"} {
@@ -202,12 +202,12 @@ func TestInfo(t *testing.T) {
 		if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(Info{}, "Bytes")); diff != "" || got.Bytes == 0 {
 			t.Errorf("%d bytes (-want +got):\n%s", got.Bytes, diff)
 		}
-		for l, want := range map[Lane]bool{lane: true, {"un.served"}: false, {"empty"}: false} {
+		for l, want := range map[Lane]bool{lane: true, {Task: "un.served"}: false, {Task: "empty"}: false} {
 			if got, err := q.Assigned(t.Context(), l); got != want || err != nil {
 				t.Errorf("lane %s assigned: %v, %v", l.Task, got, err)
 			}
 		}
-		for subject, want := range map[string]uint64{q.names.jobs(): 9, q.names.lane(lane): 5, q.names.lane(Lane{"empty"}): 0} {
+		for subject, want := range map[string]uint64{q.names.jobs(): 9, q.names.lane(lane): 5, q.names.lane(Lane{Task: "empty"}): 0} {
 			if got, err := q.count(t.Context(), subject); got != want || err != nil {
 				t.Errorf("count of %s: %d, %v, want %d", subject, got, err, want)
 			}

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -19,20 +20,45 @@ import (
 // DefaultNamespace is the namespace used where none is named.
 const DefaultNamespace = "async"
 
-// Lane is one disjoint part of a queue: the jobs of one task.
+// Lane is one disjoint part of a queue: the jobs of one task that name the same
+// quotas. Lanes can be compared.
 type Lane struct {
-	Task string
+	Task   string
+	quotas string // as in the token
+}
+
+// quotaMark stands before each quota's name in a lane's token.
+const quotaMark = "=="
+
+// LaneOf returns the lane of the jobs of a task that name these quotas, which
+// are sorted.
+func LaneOf(task string, quotas []string) Lane {
+	lane := Lane{Task: task}
+	for _, name := range quotas {
+		lane.quotas += quotaMark + name
+	}
+	return lane
+}
+
+// Quotas lists the quotas that the lane's jobs name, sorted; nil for none.
+func (l Lane) Quotas() []string {
+	if l.quotas == "" {
+		return nil
+	}
+	return strings.Split(l.quotas, quotaMark)[1:]
 }
 
 // Token is the lane as one token, legal in a subject, in a consumer name and
-// in a KV key alike: the task with '=' for its dots.
-func (l Lane) Token() string { return strings.ReplaceAll(l.Task, ".", "=") }
+// in a KV key alike: the task with '=' for its dots, and each quota after "==".
+func (l Lane) Token() string { return strings.ReplaceAll(l.Task, ".", "=") + l.quotas }
 
 // ParseLane reads what Token writes.
 func ParseLane(token string) (Lane, error) {
-	lane := Lane{Task: strings.ReplaceAll(token, "=", ".")}
-	if strings.Contains(token, ".") || job.CheckTask(lane.Task) != nil {
-		return Lane{}, fmt.Errorf("illegal lane %q: must be a task with '=' for its dots, like image=thumbnail", token)
+	parts := strings.Split(token, quotaMark)
+	lane := LaneOf(strings.ReplaceAll(parts[0], "=", "."), parts[1:])
+	err := errors.Join(job.CheckTask(lane.Task), job.CheckQuotas(lane.Task, parts[1:]))
+	if strings.Contains(token, ".") || err != nil {
+		return Lane{}, fmt.Errorf("illegal lane %q: must be a task with '=' for its dots and each of its quotas after '==', sorted, like image=thumbnail==gpu", token)
 	}
 	return lane, nil
 }
@@ -100,5 +126,8 @@ func (n names) parseJob(subject string) (Lane, job.ID, error) {
 func streamPrefix(namespace string) string { return strings.ToUpper(namespace) + "_" }
 
 func recordsBucket(namespace string) string { return streamPrefix(namespace) + "JOBS" }
+
+// quotasBucket is the bucket whose keys package quotas makes.
+func quotasBucket(namespace string) string { return streamPrefix(namespace) + "QUOTAS" }
 
 func dispatchersBucket(namespace string) string { return streamPrefix(namespace) + "DISPATCHERS" }

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,7 +11,7 @@ import (
 )
 
 func TestNames(t *testing.T) {
-	n, l, id := names{"async", "media"}, Lane{"image.thumb"}, job.ID("a/b=c")
+	n, l, id := names{"async", "media"}, Lane{Task: "image.thumb"}, job.ID("a/b=c")
 	tests := map[string]string{
 		n.stream():            "ASYNC_media",
 		n.meta():              "async.media.meta",
@@ -39,17 +40,20 @@ func TestNames(t *testing.T) {
 }
 
 func TestParseLane(t *testing.T) {
-	tests := map[string]string{
-		"image=thumb": "image.thumb",
-		"a":           "a",
-		"A_b-1=c=d":   "A_b-1.c.d",
+	tests := map[string]Lane{
+		"image=thumb":          {Task: "image.thumb"},
+		"a":                    {Task: "a"},
+		"A_b-1=c=d":            {Task: "A_b-1.c.d"},
+		"a==gpu":               LaneOf("a", []string{"gpu"}),
+		"image=thumb==db==gpu": LaneOf("image.thumb", []string{"db", "gpu"}),
 	}
-	for token, task := range tests {
-		if l, err := ParseLane(token); err != nil || l.Task != task || l.Token() != token {
+	for token, want := range tests {
+		l, err := ParseLane(token)
+		if err != nil || l != want || l.Token() != token || !slices.Equal(l.Quotas(), want.Quotas()) {
 			t.Errorf("%s: %q (%s), %v", token, l.Task, l.Token(), err)
 		}
 	}
-	for _, token := range []string{"", "=", "a=", "=a", "a==b", "a.b", "a/b", "a b", "*", ">", "ä", strings.Repeat("a", 129)} {
+	for _, token := range []string{"", "=", "a=", "=a", "a==", "==b", "a===b", "a==c==b", "a==b==b", "a==b=c", "a.b", "a/b", "a b", "*", ">", "ä", strings.Repeat("a", 129)} {
 		if l, err := ParseLane(token); err == nil {
 			t.Errorf("%q: lane %q, want an error", token, l.Task)
 		}
@@ -76,7 +80,7 @@ func FuzzLane(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		if job.CheckTask(s) == nil {
-			if l, err := ParseLane(Lane{s}.Token()); err != nil || l.Task != s {
+			if l, err := ParseLane(LaneOf(s, nil).Token()); err != nil || l.Task != s {
 				t.Errorf("task %q: %q, %v", s, l.Task, err)
 			}
 		}
@@ -96,7 +100,7 @@ func FuzzJobSubject(f *testing.F) {
 		if err != nil || job.CheckNamespace(namespace) != nil || job.CheckQueue(queue) != nil || job.CheckTask(task) != nil {
 			return
 		}
-		n, l := names{namespace, queue}, Lane{task}
+		n, l := names{namespace, queue}, LaneOf(task, nil)
 		subject := n.job(l, parsed)
 		gotLane, gotID, err := n.parseJob(subject)
 		if err != nil || gotLane != l || gotID != parsed {
@@ -107,7 +111,7 @@ func FuzzJobSubject(f *testing.F) {
 				t.Errorf("%s does not match %s", filter, subject)
 			}
 		}
-		for _, filter := range []string{n.meta(), n.stored()[2], n.stored()[3], n.lane(Lane{task + "x"}), names{namespace, queue + "x"}.jobs()} {
+		for _, filter := range []string{n.meta(), n.stored()[2], n.stored()[3], n.lane(LaneOf(task+"x", nil)), names{namespace, queue + "x"}.jobs()} {
 			if matches(filter, subject) {
 				t.Errorf("%s matches %s", filter, subject)
 			}

@@ -65,7 +65,16 @@ func (ns *Namespace) createBuckets(ctx context.Context, replicas int) (b buckets
 		Markers:     time.Minute,
 		Replicas:    replicas,
 	}, kv.JSON[laneEntry]())
-	return b, err
+	if err != nil {
+		return b, err
+	}
+	return b, kv.Make(ctx, ns.js, kv.Config{
+		Bucket:      quotasBucket(ns.name),
+		Description: "asyncnats quotas",
+		Markers:     time.Minute,
+		Atomic:      true,
+		Replicas:    replicas,
+	})
 }
 
 func (ns *Namespace) openBuckets(ctx context.Context) (b buckets, err error) {
@@ -75,6 +84,9 @@ func (ns *Namespace) openBuckets(ctx context.Context) (b buckets, err error) {
 	b.lanes, err = kv.Open(ctx, ns.js, dispatchersBucket(ns.name), kv.JSON[laneEntry]())
 	return b, err
 }
+
+// QuotasBucket is the name of the bucket that holds the namespace's quotas.
+func (ns *Namespace) QuotasBucket() string { return quotasBucket(ns.name) }
 
 // Name returns the namespace's name.
 func (ns *Namespace) Name() string { return ns.name }
@@ -159,12 +171,12 @@ func (ns *Namespace) Queues(ctx context.Context) ([]string, error) {
 	return queues, nil
 }
 
-// DeleteQueue removes a queue with its pending jobs, its lanes and its
-// records. It returns [ErrNoQueue] where there is none, and a [*ConfigError]
+// DeleteQueue removes a queue with its pending jobs, its lanes, its quotas and
+// its records. It returns [ErrNoQueue] where there is none, and a [*ConfigError]
 // where the stream of that name is somebody else's.
 //
-// A crash between the steps leaves lanes or records of a queue that is gone;
-// they are read by nobody, and deleting the queue again after creating it
+// A crash between the steps leaves lanes, quotas or records of a queue that is
+// gone; they are read by nobody, and deleting the queue again after creating it
 // anew, or the records' age, removes them.
 func (ns *Namespace) DeleteQueue(ctx context.Context, name string) error {
 	if err := job.CheckQueue(name); err != nil {
@@ -184,9 +196,13 @@ func (ns *Namespace) DeleteQueue(ctx context.Context, name string) error {
 	if err != nil {
 		return explain(ns.js.Conn(), "delete queue "+name, err)
 	}
-	b, err := ns.openBuckets(ctx)
+	err = errors.Join(
+		kv.PurgeAll(ctx, ns.js, dispatchersBucket(ns.name), n.laneKeys()),
+		kv.PurgeAll(ctx, ns.js, quotasBucket(ns.name), name+".*"),
+		kv.PurgeAll(ctx, ns.js, recordsBucket(ns.name), n.records()),
+	)
 	if err != nil {
 		return explain(ns.js.Conn(), "delete queue "+name, err)
 	}
-	return errors.Join(b.lanes.PurgeAll(ctx, n.laneKeys()), b.records.PurgeAll(ctx, n.records()))
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -30,7 +31,7 @@ func TestPut(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := Stored{Lane: lane, ID: e.ID, Sequence: 2, Stored: time.Now(), Body: body}
-		if diff := cmp.Diff(want, found, cmpopts.EquateApproxTime(0)); diff != "" {
+		if diff := cmp.Diff(want, found, cmpopts.EquateApproxTime(0), cmpopts.EquateComparable(Lane{})); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 		spec, err := found.Spec()
@@ -41,7 +42,7 @@ func TestPut(t *testing.T) {
 			t.Errorf("another ID: %v, want ErrNoJob", err)
 		}
 		// The lane is known before the job is.
-		if lanes, err := q.Lanes(t.Context()); err != nil || !cmp.Equal(lanes, []Lane{lane}) {
+		if lanes, err := q.Lanes(t.Context()); err != nil || !slices.Equal(lanes, []Lane{lane}) {
 			t.Errorf("lanes %v, %v", lanes, err)
 		}
 	})

@@ -47,7 +47,7 @@ type Stored struct {
 
 // Spec decodes the body.
 func (s Stored) Spec() (job.Spec, error) {
-	return job.DecodeSpec(s.Body, s.Lane.Task, job.NonceAt(s.Sequence, s.Stored))
+	return job.DecodeSpec(s.Body, s.Lane.Task, s.Lane.Quotas(), job.NonceAt(s.Sequence, s.Stored))
 }
 
 // Find returns the message of the job with that ID, wherever in the queue it
@@ -61,6 +61,45 @@ func (q *Queue) Find(ctx context.Context, id job.ID) (Stored, error) {
 		return Stored{}, explain(q.conn(), fmt.Sprintf("look for job %s in queue %s", id, q.names.queue), err)
 	}
 	return q.stored(found)
+}
+
+// Gone reports whether no message of a job is left anywhere in the queue. It
+// asks the leader, so that true is true.
+func (q *Queue) Gone(ctx context.Context, id job.ID, nonce job.Nonce) (bool, error) {
+	ctx, cancel := withTimeout(ctx, q.ns.js.Options().DefaultTimeout)
+	defer cancel()
+	step := fmt.Sprintf("look for job %s in queue %s", id, q.names.queue)
+	subject := kv.APIPrefix(q.ns.js) + "STREAM.MSG.GET." + q.names.stream()
+	reply, err := q.conn().RequestWithContext(ctx, subject, []byte(`{"last_by_subj":`+strconv.Quote(q.names.anywhere(id))+`}`))
+	if err != nil {
+		return false, explain(q.conn(), step, err, subject)
+	}
+	var answer struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message struct {
+			Subject  string    `json:"subject"`
+			Sequence uint64    `json:"seq"`
+			Data     []byte    `json:"data"`
+			Time     time.Time `json:"time"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(reply.Data, &answer); err != nil {
+		return false, fmt.Errorf("%s: %w", step, err)
+	}
+	if answer.Error != nil {
+		if errors.Is(answer.Error, jetstream.ErrMsgNotFound) || errors.Is(answer.Error, jetstream.ErrStreamNotFound) {
+			return true, nil
+		}
+		return false, explain(q.conn(), step, answer.Error)
+	}
+	found, err := q.stored(&jetstream.RawStreamMsg{
+		Subject: answer.Message.Subject, Sequence: answer.Message.Sequence, Time: answer.Message.Time, Data: answer.Message.Data,
+	})
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", step, err)
+	}
+	holder, _ := found.Spec() // a body that cannot be read has a nonce too
+	return holder.Nonce != nonce, nil
 }
 
 func (q *Queue) stored(found *jetstream.RawStreamMsg) (Stored, error) {

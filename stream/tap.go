@@ -59,12 +59,12 @@ type pipe struct {
 
 // Tap opens a lane for pulling, and makes its consumer where there is none.
 func (q *Queue) Tap(ctx context.Context, lane Lane, link *Link, sink Sink) (*Tap, error) {
-	ackWait, err := q.consumer(ctx, lane)
+	consumer, err := q.consumer(ctx, lane)
 	if err != nil {
 		return nil, err
 	}
 	return &Tap{
-		queue: q, lane: lane, link: link, sink: sink, ackWait: ackWait,
+		queue: q, lane: lane, link: link, sink: sink, ackWait: consumer.AckWait,
 		request: kv.APIPrefix(q.ns.js) + "CONSUMER.MSG.NEXT." + q.names.stream() + "." + lane.Token(),
 	}, nil
 }

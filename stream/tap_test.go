@@ -187,7 +187,7 @@ func TestTapRefuses(t *testing.T) {
 			t.Errorf("%v, want a ConfigError", err)
 		}
 		deleteStream(t, q)
-		if _, err := q.Tap(t.Context(), Lane{"other"}, NewLink(q.conn(), time.Second), Sink{}); !errors.Is(err, ErrNoQueue) {
+		if _, err := q.Tap(t.Context(), Lane{Task: "other"}, NewLink(q.conn(), time.Second), Sink{}); !errors.Is(err, ErrNoQueue) {
 			t.Errorf("%v, want ErrNoQueue", err)
 		}
 	})

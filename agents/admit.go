@@ -1,0 +1,206 @@
+package agents
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/quotas"
+	"github.com/asyncnats/asyncnats/stream"
+)
+
+// admission is a job that names quotas and has no place yet, as its runner
+// counts it. It is owned by the runner's loop.
+type admission struct {
+	runner *Runner
+	lane   *laneState
+	stage  stage
+}
+
+type stage int
+
+const (
+	// entering: it may get its slots at once, so a place is kept for it.
+	entering stage = iota
+	// queued: it waits for others.
+	queued
+	// outside: it has a place, waits for one, or is gone.
+	outside
+)
+
+func (e *admission) move(to stage) {
+	if e.stage == outside {
+		return
+	}
+	e.count(-1)
+	e.stage = to
+	e.count(1)
+}
+
+func (e *admission) count(n int) {
+	switch e.stage {
+	case entering:
+		e.runner.entering += n
+	case queued:
+		e.lane.queued += n
+	}
+}
+
+// admit takes a job that names quotas from its delivery to its end: through the
+// gate, where it may wait, then to a place of the agent. While it waits it has
+// no place, and its lease is kept.
+//
+// A crash leaves the job's claim where it was; whoever gets the job next takes
+// it over.
+func (r *Runner) admit(entry *admission, lease *stream.Lease) {
+	defer r.box.Post(func() {
+		entry.move(outside)
+		r.admissions--
+	})
+	if !lease.Held() {
+		r.late(lease)
+		return
+	}
+	a, invalid := r.attempt(lease)
+	ctx, lose, stop := a.keepLease()
+	defer stop()
+	interrupted := false
+	if !a.first() {
+		next, record, found := a.peek()
+		if !a.settle(next) {
+			return
+		}
+		interrupted = found && record.Nonce == a.spec.Nonce
+	}
+	if invalid != nil {
+		a.finish(job.Outcome{Failure: job.Invalidf("%v", invalid)})
+		return
+	}
+	a.ticket = r.config.Gate.Enter(quotas.Entry{
+		ID: lease.ID, Nonce: a.spec.Nonce, Token: a.us.Token, Sequence: lease.Sequence,
+		Interrupted: interrupted, Quotas: a.spec.Quotas, Held: lease.Held,
+	})
+	stopWatching := a.watchTicket(ctx, lose)
+	defer stopWatching()
+	if !a.waitForSlot(ctx, entry) || !r.takePlace(entry) {
+		a.withdraw(ctx)
+		return
+	}
+	defer r.leavePlace(time.Now())
+	a.began = time.Now()
+	a.perform(ctx, nil)
+}
+
+// watchTicket ends the attempt when its slots are lost.
+func (a *attempt) watchTicket(ctx context.Context, lose context.CancelCauseFunc) (stop func()) {
+	stopped := make(chan struct{})
+	go func() {
+		select {
+		case <-a.ticket.Lost():
+			lose(job.ErrLeaseLost)
+		case <-ctx.Done():
+		case <-stopped:
+		}
+	}()
+	return func() { close(stopped) }
+}
+
+// waitForSlot waits until the attempt has its slots. It reports false where the
+// runner takes no more jobs, or the lease or the claim is lost.
+func (a *attempt) waitForSlot(ctx context.Context, entry *admission) bool {
+	known := a.ticket.Known()
+	for {
+		select {
+		case <-a.ticket.Granted():
+			return ctx.Err() == nil
+		case <-known:
+			known = nil
+			a.runner.box.Post(func() { entry.move(queued) })
+		case <-ctx.Done():
+			return false
+		case <-a.runner.intake.Done():
+			return false
+		}
+	}
+}
+
+// takePlace waits for a place of the agent; one who has a slot comes first. It
+// reports false where there is none for a while, so that others may have the
+// slot, or where the runner takes no more jobs.
+func (r *Runner) takePlace(entry *admission) bool {
+	answer := make(chan bool, 1)
+	r.box.Post(func() {
+		entry.move(outside)
+		r.hold(hold{
+			since: time.Now(), first: true,
+			start:  func() { r.running++; answer <- true },
+			refuse: func() { answer <- false },
+		})
+	})
+	return <-answer
+}
+
+// leavePlace gives the place back that was taken at the given time.
+func (r *Runner) leavePlace(taken time.Time) {
+	took := time.Since(taken)
+	r.box.Post(func() { r.ran(took) })
+}
+
+// withdraw gives the attempt's claim back, and then the job, which was not
+// started.
+func (a *attempt) withdraw(ctx context.Context) {
+	if errors.Is(context.Cause(ctx), job.ErrLeaseLost) {
+		a.ticket.Leave()
+		return
+	}
+	left := a.ticket.Leave()
+	select {
+	case <-left:
+	case <-time.After(min(a.lease.Remaining(), ioPatience)):
+		// The claim is taken over by whoever gets the job next.
+	}
+	a.runner.handBack(a.lease)
+}
+
+// release gives back the slots of a job that is over, its own or those that an
+// attempt before it left, and waits until that is written. The error is
+// job.ErrLeaseLost where the lease ended first; the slots are then the next
+// attempt's.
+func (a *attempt) release() error {
+	var released <-chan struct{}
+	switch {
+	case a.ticket == nil && (len(a.lease.Lane.Quotas()) == 0 || a.lease.Delivered == 1 && a.spec.Attempt == 0):
+		return nil
+	case !a.lease.Held():
+		a.abandon()
+		return job.ErrLeaseLost
+	case a.ticket != nil:
+		released = a.ticket.Leave()
+	default:
+		released = a.runner.config.Gate.Expel(a.spec.Nonce, a.lease.Lane.Quotas())
+	}
+	patience := time.NewTimer(a.lease.Remaining())
+	defer patience.Stop()
+	select {
+	case <-released:
+		return nil
+	case <-patience.C:
+		return job.ErrLeaseLost
+	}
+}
+
+// abandon leaves the attempt's slots to the job's next attempt.
+func (a *attempt) abandon() {
+	if a.ticket != nil {
+		a.ticket.Abandon()
+	}
+}
+
+// fences returns the attempt's fencing tokens; nil where it has no slots.
+func (a *attempt) fences() map[string]uint64 {
+	if a.ticket == nil {
+		return nil
+	}
+	return a.ticket.Fences()
+}

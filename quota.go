@@ -1,0 +1,147 @@
+package asyncnats
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/asyncnats/asyncnats/quotas"
+)
+
+// Quota is a quota as it was at a moment: its size, who has its slots, in the
+// order in which they got them, and who waits, in the order in which they will.
+type Quota = quotas.Quota
+
+// CreateQuota creates a quota: a limit on how many jobs that name it run at
+// once, by whichever dispatchers. Jobs that name it and run already count. It
+// returns [ErrQuotaExists] where there is one of that name.
+func (q *Queue) CreateQuota(ctx context.Context, name string, size int) error {
+	return q.quota(ctx, func(set *quotas.Set) error { return set.Create(ctx, name, size) })
+}
+
+// ResizeQuota changes the size of a quota. It returns [ErrUnknownQuota] where
+// there is none.
+//
+// Jobs that run are left alone: where more run than size, nothing that names
+// the quota starts until fewer do. A size of 0 starts nothing.
+func (q *Queue) ResizeQuota(ctx context.Context, name string, size int) error {
+	return q.quota(ctx, func(set *quotas.Set) error { return set.Resize(ctx, name, size) })
+}
+
+// Limit creates a quota of that size, or resizes the one that exists.
+func (q *Queue) Limit(ctx context.Context, name string, size int) error {
+	return q.quota(ctx, func(set *quotas.Set) error { return set.Limit(ctx, name, size) })
+}
+
+// RemoveQuota removes a quota. Jobs in the queue that name it are performed as
+// if they did not; new ones are refused. It returns [ErrUnknownQuota] where
+// there is none.
+func (q *Queue) RemoveQuota(ctx context.Context, name string) error {
+	return q.quota(ctx, func(set *quotas.Set) error { return set.Remove(ctx, name) })
+}
+
+// Quota returns a quota as it is now. It returns [ErrUnknownQuota] where there
+// is none.
+func (q *Queue) Quota(ctx context.Context, name string) (found Quota, err error) {
+	err = q.quota(ctx, func(set *quotas.Set) error {
+		found, err = set.Quota(ctx, name)
+		return err
+	})
+	return found, err
+}
+
+// Quotas lists the queue's quotas, sorted by name.
+func (q *Queue) Quotas(ctx context.Context) (list []Quota, err error) {
+	err = q.quota(ctx, func(set *quotas.Set) error {
+		list, err = set.List(ctx)
+		return err
+	})
+	return list, err
+}
+
+// CleanQuota drops what jobs that are over still hold of a quota, and returns
+// how many they were. Slots are given back when their job ends, and dispatchers
+// sweep for jobs that an administrator deleted, so it is seldom needed. A job
+// without message and without outcome is looked at twice, an ack wait apart.
+func (q *Queue) CleanQuota(ctx context.Context, name string) (dropped int, err error) {
+	opened, err := q.open(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("asyncnats: %w", err)
+	}
+	over := func(ctx context.Context, c quotas.Claim) (bool, error) {
+		record, _, found, err := opened.Record(ctx, c.ID)
+		if err != nil || found && record.Nonce == c.Nonce && record.State.Final() {
+			return err == nil, err
+		}
+		if gone, err := opened.Gone(ctx, c.ID, c.Nonce); err != nil || !gone {
+			return false, err
+		}
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-time.After(opened.AckWait()):
+		}
+		return opened.Gone(ctx, c.ID, c.Nonce)
+	}
+	err = q.quota(ctx, func(set *quotas.Set) error {
+		dropped, err = set.Clean(ctx, name, over)
+		return err
+	})
+	return dropped, err
+}
+
+// quota calls f with the queue's quotas.
+func (q *Queue) quota(ctx context.Context, f func(*quotas.Set) error) error {
+	set, err := q.openQuotas(ctx)
+	if err == nil {
+		err = f(set)
+	}
+	if err != nil {
+		return fmt.Errorf("asyncnats: %w", err)
+	}
+	return nil
+}
+
+func (q *Queue) openQuotas(ctx context.Context) (*quotas.Set, error) {
+	opened, err := q.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	q.mu.Lock()
+	set := q.quotas
+	q.mu.Unlock()
+	if set != nil {
+		return set, nil
+	}
+	namespace := opened.Namespace()
+	set, err = quotas.Open(ctx, namespace.JetStream(), namespace.QuotasBucket(), q.name)
+	if err != nil {
+		return nil, err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.quotas == nil {
+		q.quotas = set
+	}
+	return q.quotas, nil
+}
+
+// known returns an error where a call names a quota that does not exist.
+func (q *Queue) known(ctx context.Context, o options) error {
+	if len(o.quotas) == 0 {
+		return nil
+	}
+	set, err := q.openQuotas(ctx)
+	if err != nil {
+		return err
+	}
+	return set.Known(ctx, o.quotas)
+}
+
+var (
+	// ErrUnknownQuota: there is no quota of that name. The error is a
+	// [*quotas.UnknownError].
+	ErrUnknownQuota = quotas.ErrUnknown
+	// ErrQuotaExists: there is a quota of that name.
+	ErrQuotaExists = quotas.ErrExists
+)

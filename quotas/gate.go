@@ -1,0 +1,438 @@
+package quotas
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/asyncnats/asyncnats/internal/mailbox"
+	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/kv"
+)
+
+const (
+	// tryPatience is how long one exchange with the server may take.
+	tryPatience = 3 * time.Second
+	// tryPause lies between an exchange that failed and the next.
+	tryPause = 100 * time.Millisecond
+	// watchAgain is how long a watch that failed is left alone.
+	watchAgain = time.Second
+)
+
+// GateConfig is what a Gate works with. Every field but Resized and Log is
+// required.
+type GateConfig struct {
+	Dispatcher string        // UUID
+	AckWait    time.Duration // of the queue
+	// Gone reports whether no message of a job is left in the queue.
+	Gone func(context.Context, job.ID, job.Nonce) (bool, error)
+	// Resized is told how many slots a quota has, -1 for one that limits
+	// nothing, when that is first known and whenever it changes. It must not
+	// block.
+	Resized func(name string, size int)
+	Log     *slog.Logger
+}
+
+// Gate is a process's way into the quotas of one queue: it takes the claims of
+// all its attempts, and combines those on one quota into one write.
+//
+// Its state is owned by the goroutine in [Gate.Run]; everything else reaches it
+// through the mailbox.
+type Gate struct {
+	set    *Set
+	config GateConfig
+	log    *slog.Logger
+	box    *mailbox.Mailbox
+
+	// owned by Run
+	ctx      context.Context
+	lines    map[string]*line
+	current  bool // the watch has told what there was
+	sweeping bool
+	suspects map[suspect]time.Time // since when their jobs are gone
+}
+
+// NewGate returns a gate. It starts nothing.
+func NewGate(set *Set, c GateConfig) *Gate {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Resized == nil {
+		c.Resized = func(string, int) {}
+	}
+	return &Gate{
+		set: set, config: c, log: c.Log.With("queue", set.queue), box: mailbox.New(),
+		lines: make(map[string]*line), suspects: make(map[suspect]time.Time),
+	}
+}
+
+// Entry is a job that asks to be let in.
+type Entry struct {
+	ID          job.ID
+	Nonce       job.Nonce
+	Token       job.Token // of the attempt
+	Sequence    uint64
+	Interrupted bool
+	Quotas      []string
+	// Held reports whether the attempt's lease is held. A ticket whose lease
+	// is not held asks for nothing.
+	Held func() bool
+}
+
+// Enter asks for a slot in each of the quotas that a job names. A quota that
+// does not exist, or was removed, lets everybody in (FEATURES 34).
+func (g *Gate) Enter(e Entry) *Ticket {
+	t := &Ticket{
+		gate: g, names: e.Quotas, held: e.Held,
+		claim: Claim{
+			ID: e.ID, Nonce: e.Nonce, Token: e.Token, Dispatcher: g.config.Dispatcher,
+			Sequence: e.Sequence, Interrupted: e.Interrupted, Since: time.Now().UTC(), Several: len(e.Quotas) > 1,
+		},
+		known: make(chan struct{}), granted: make(chan struct{}), lost: make(chan struct{}), left: make(chan struct{}),
+		fences: make(map[string]uint64, len(e.Quotas)), marks: make(map[string]mark, len(e.Quotas)),
+	}
+	g.box.Post(func() {
+		for _, name := range t.names {
+			l := g.line(name)
+			l.tickets = append(l.tickets, t)
+		}
+	})
+	return t
+}
+
+// Expel gives back what slots a job has in these quotas, whichever attempt took
+// them: for a job that is over and whose attempt died before it gave them back.
+// done is closed once that is written.
+func (g *Gate) Expel(nonce job.Nonce, names []string) (done <-chan struct{}) {
+	r := &release{nonce: nonce, left: len(names), done: make(chan struct{})}
+	g.box.Post(func() {
+		for _, name := range names {
+			l := g.line(name)
+			// What the watch has told may be behind.
+			l.exits = append(l.exits, exit{release: r, after: l.asked + 1})
+			l.stale = true
+		}
+	})
+	return r.done
+}
+
+// Run keeps the gate until ctx ends.
+func (g *Gate) Run(ctx context.Context) {
+	g.ctx = ctx
+	var watch sync.WaitGroup
+	watch.Go(func() { g.watch(ctx) })
+	defer watch.Wait()
+	refresh := time.NewTicker(g.config.AckWait / 3)
+	defer refresh.Stop()
+	sweep := time.NewTicker(g.config.AckWait)
+	defer sweep.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.box.Ready():
+		case <-refresh.C:
+			g.refresh()
+		case <-sweep.C:
+			g.sweep()
+		}
+		g.box.Run()
+		g.step()
+	}
+}
+
+// line returns what is known of a quota.
+func (g *Gate) line(name string) *line {
+	l, ok := g.lines[name]
+	if !ok {
+		l = newLine(name)
+		g.lines[name] = l
+		if g.current {
+			l.learn(Slots{Removed: true}, 0)
+			g.config.Resized(name, -1)
+		}
+	}
+	return l
+}
+
+// watch tells the loop what is written, by whomever.
+func (g *Gate) watch(ctx context.Context) {
+	for ctx.Err() == nil {
+		for change, err := range g.set.bucket.Watch(ctx, g.set.key("*")) {
+			g.box.Post(func() { g.heard(change, err) })
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(watchAgain):
+		}
+	}
+}
+
+// heard takes a word of the watch.
+func (g *Gate) heard(change kv.Change[Slots], err error) {
+	switch {
+	case change.Current:
+		g.current = true
+		for _, l := range g.lines {
+			if !l.loaded && !l.refused {
+				l.learn(Slots{Removed: true}, 0)
+				g.config.Resized(l.name, -1)
+			}
+		}
+	case change.Entry.Key == "":
+		g.log.Error("quotas cannot be watched", "err", err)
+	case err != nil:
+		g.refuse(g.line(g.set.nameOf(change.Entry.Key)), err)
+	default:
+		l := g.line(g.set.nameOf(change.Entry.Key))
+		if change.Entry.Revision <= l.newest {
+			return
+		}
+		l.newest = change.Entry.Revision
+		if change.Deleted {
+			g.learn(l, Slots{Removed: true}, 0)
+			return
+		}
+		g.learn(l, change.Entry.Value, change.Entry.Revision)
+	}
+}
+
+// refuse takes that a quota's value cannot be read: nobody may enter.
+func (g *Gate) refuse(l *line, err error) {
+	if !l.refused {
+		g.log.Error("quota cannot be used, its jobs wait", "quota", l.name, "err", err)
+	}
+	l.loaded, l.refused = false, true
+}
+
+// learn takes what was read or written, and tells the size where it is another.
+func (g *Gate) learn(l *line, now Slots, revision uint64) {
+	first, before := !l.loaded, l.known
+	l.learn(now, revision)
+	if first || before.Removed != now.Removed || before.Size != now.Size {
+		size := now.Size
+		if now.Removed {
+			size = -1
+		}
+		g.config.Resized(l.name, size)
+	}
+}
+
+// step tells the tickets how they stand, and writes what is to be written.
+func (g *Gate) step() {
+	for _, l := range g.lines {
+		if l.loaded && l.stale && !l.busy {
+			g.read(l)
+		}
+		g.observe(l)
+	}
+	blocked := g.stepSeveral()
+	for _, l := range g.lines {
+		if !l.idle() || blocked[l] {
+			continue
+		}
+		next, changed := l.plan()
+		if changed {
+			g.write(l, next)
+		}
+		for _, t := range l.tickets {
+			if _, holds := next.holder(t.claim.Nonce); !holds && t.phase == waiting {
+				t.tell()
+			}
+		}
+	}
+}
+
+// observe tells a line's tickets and releases what its slots say of them.
+func (g *Gate) observe(l *line) {
+	if !l.loaded {
+		return
+	}
+	for _, t := range slices.Clone(l.tickets) {
+		g.observeTicket(l, t)
+	}
+	if !l.idle() || l.unsure {
+		return
+	}
+	l.exits = slices.DeleteFunc(l.exits, func(e exit) bool {
+		if l.answered < e.after || l.known.has(func(c Claim) bool { return c.Nonce == e.nonce }) {
+			return false
+		}
+		if e.left--; e.left == 0 {
+			close(e.done)
+		}
+		return true
+	})
+	maps.DeleteFunc(l.condemned, func(gone condemned, _ bool) bool {
+		return !l.known.has(func(c Claim) bool { return c.Nonce == gone.nonce && c.Token == gone.token })
+	})
+}
+
+func (g *Gate) observeTicket(l *line, t *Ticket) {
+	c, holds, found := l.claimOf(t)
+	ours, m := found && t.is(c), t.marks[l.name]
+	switch t.phase {
+	case waiting:
+		switch {
+		case ours:
+			m.seen, m.holds = true, holds
+			if holds {
+				t.fences[l.name] = c.Fence
+			}
+		case found && m.seen:
+			g.lose(t)
+			return
+		default:
+			m.holds = false
+		}
+		t.marks[l.name] = m
+		if g.holdsAll(t) {
+			t.phase = holding
+			close(t.granted)
+			t.tell()
+		}
+	case holding:
+		if !ours && (l.revision != 0 || found) {
+			g.lose(t)
+		}
+	case leaving:
+		if !ours && l.idle() && !l.unsure {
+			m.out = true
+			t.marks[l.name] = m
+			g.out(t)
+		}
+	}
+}
+
+func (g *Gate) holdsAll(t *Ticket) bool {
+	return !slices.ContainsFunc(t.names, func(name string) bool { return !t.marks[name].holds })
+}
+
+// tell closes known, once.
+func (t *Ticket) tell() {
+	if !t.told {
+		t.told = true
+		close(t.known)
+	}
+}
+
+// lose ends a ticket that others have ended.
+func (g *Gate) lose(t *Ticket) {
+	close(t.lost)
+	g.drop(t)
+}
+
+// drop forgets a ticket; what it has stays written.
+func (g *Gate) drop(t *Ticket) {
+	t.phase = gone
+	for _, name := range t.names {
+		l := g.line(name)
+		l.tickets = slices.DeleteFunc(l.tickets, func(other *Ticket) bool { return other == t })
+		delete(l.reserving, t.claim.Nonce)
+	}
+	t.tell()
+}
+
+// leave has a ticket give back what it has.
+func (g *Gate) leave(t *Ticket) {
+	if t.phase == gone { // others have ended it
+		close(t.left)
+		return
+	}
+	t.phase = leaving
+}
+
+// out ends a ticket that has left all its quotas.
+func (g *Gate) out(t *Ticket) {
+	for _, name := range t.names {
+		if !t.marks[name].out {
+			return
+		}
+	}
+	g.drop(t)
+	close(t.left)
+}
+
+// read reads a quota again.
+func (g *Gate) read(l *line) {
+	l.busy = true
+	l.asked++
+	reading := l.asked
+	go func() {
+		ctx, cancel := context.WithTimeout(g.ctx, tryPatience)
+		defer cancel()
+		now, revision, err := g.set.read(ctx, l.name)
+		g.box.Post(func() {
+			l.busy = false
+			if err == nil {
+				l.answered = reading
+			}
+			switch {
+			case err != nil:
+				g.failed(l, "quota cannot be read, will be tried again", err)
+			case revision == 0 || revision >= l.newest:
+				g.learn(l, now, revision)
+			default:
+				l.stale = false // the watch has told more meanwhile
+			}
+		})
+	}()
+}
+
+// write writes a quota.
+func (g *Gate) write(l *line, next Slots) {
+	l.busy = true
+	base := l.revision
+	go func() {
+		ctx, cancel := context.WithTimeout(g.ctx, tryPatience)
+		defer cancel()
+		revision, err := g.set.write(ctx, l.name, next, base)
+		g.box.Post(func() { g.written(l, next, base, revision, err) })
+	}()
+}
+
+// written takes how a write ended.
+func (g *Gate) written(l *line, next Slots, base, revision uint64, err error) {
+	l.busy = false
+	switch {
+	case err == nil:
+		l.unsure = false
+		if revision >= l.newest {
+			g.learn(l, next, revision)
+		}
+	case errors.Is(err, kv.ErrConflict):
+		// Refused for what it was based on; whatever of ours was under way
+		// before was based on the same, or older.
+		l.unsure = false
+		l.stale = l.stale || l.revision == base
+	default:
+		l.unsure = true
+		g.failed(l, "quota cannot be written, will be tried again", err)
+	}
+}
+
+// failed has a line read again after a while.
+func (g *Gate) failed(l *line, message string, err error) {
+	if g.ctx.Err() != nil {
+		return
+	}
+	g.log.Debug(message, "quota", l.name, "err", err)
+	l.busy = true
+	time.AfterFunc(tryPause, func() {
+		g.box.Post(func() { l.busy, l.stale = false, true })
+	})
+}
+
+// refresh has what tickets rest on read again, lest a word of the watch was
+// lost.
+func (g *Gate) refresh() {
+	for _, l := range g.lines {
+		if len(l.tickets)+len(l.exits) > 0 {
+			l.stale = true
+		}
+	}
+}

@@ -1,0 +1,268 @@
+package quotas
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/kv"
+)
+
+// DefaultSize is the size of a quota where it is not said (FEATURES 35).
+const DefaultSize = 1
+
+// knownFor is how long [Set.Known] relies on having seen a quota.
+const knownFor = time.Second
+
+var (
+	// ErrUnknown: there is no quota of that name. The error is an
+	// [*UnknownError].
+	ErrUnknown = errors.New("unknown quota")
+	// ErrExists: a quota of that name exists.
+	ErrExists = errors.New("quota exists")
+)
+
+// UnknownError names a quota that does not exist.
+type UnknownError struct {
+	Queue string
+	Name  string
+}
+
+// Error implements error.
+func (e *UnknownError) Error() string {
+	return fmt.Sprintf("%v %q in queue %s: create it first (asyncnats quota create %s %s)", ErrUnknown, e.Name, e.Queue, e.Queue, e.Name)
+}
+
+// Unwrap returns [ErrUnknown].
+func (e *UnknownError) Unwrap() error { return ErrUnknown }
+
+// Quota is a quota as it was at a moment.
+type Quota struct {
+	Name string `json:"name"`
+	Slots
+	// Revision is that of its value.
+	Revision uint64 `json:"revision"`
+}
+
+// Set is the quotas of one queue. It is safe for concurrent use.
+type Set struct {
+	bucket *kv.Bucket[Slots]
+	queue  string
+
+	mu   sync.Mutex
+	seen map[string]time.Time // quotas that existed, and when
+}
+
+// Open opens the quotas of a queue. Their bucket is made with the queue.
+func Open(ctx context.Context, js jetstream.JetStream, bucket, queue string) (*Set, error) {
+	opened, err := kv.Open(ctx, js, bucket, codec)
+	if errors.Is(err, kv.ErrNoBucket) {
+		err = fmt.Errorf("%w: create the queue again, which makes it anew (asyncnats queue add %s)", err, queue)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("quotas of queue %s: %w", queue, err)
+	}
+	return &Set{bucket: opened, queue: queue, seen: make(map[string]time.Time)}, nil
+}
+
+func (s *Set) key(name string) string { return s.queue + "." + name }
+
+// Create creates a quota. Jobs that run and name it already count as its
+// holders, so that none starts before there are fewer than size. It returns
+// [ErrExists] where there is one of that name.
+func (s *Set) Create(ctx context.Context, name string, size int) error {
+	return s.change(ctx, "create", name, func(now *Slots) error {
+		if !now.Removed {
+			return fmt.Errorf("%w: its size is %d (asyncnats quota set changes it)", ErrExists, now.Size)
+		}
+		now.Removed, now.Size = false, size
+		return checkSize(size)
+	})
+}
+
+// Resize changes a quota's size; 0 starts nothing more. What runs goes on:
+// where there are more holders than size, nothing starts until there are fewer.
+// Where there are less, waiters get their slot in the same write. It returns
+// [ErrUnknown] where there is no such quota.
+func (s *Set) Resize(ctx context.Context, name string, size int) error {
+	return s.change(ctx, "resize", name, func(now *Slots) error {
+		if now.Removed {
+			return &UnknownError{Queue: s.queue, Name: name}
+		}
+		now.Size = size
+		return checkSize(size)
+	})
+}
+
+// Limit creates a quota of that size, or resizes the one there is.
+func (s *Set) Limit(ctx context.Context, name string, size int) error {
+	return s.change(ctx, "limit", name, func(now *Slots) error {
+		now.Removed, now.Size = false, size
+		return checkSize(size)
+	})
+}
+
+// Remove removes a quota. Jobs that wait for it start, and those that name it
+// are performed as if they did not. New ones are refused. It returns
+// [ErrUnknown] where there is no such quota.
+func (s *Set) Remove(ctx context.Context, name string) error {
+	defer s.forget(name)
+	return s.change(ctx, "remove", name, func(now *Slots) error {
+		if now.Removed {
+			return &UnknownError{Queue: s.queue, Name: name}
+		}
+		now.Removed, now.Size = true, 0
+		return nil
+	})
+}
+
+func checkSize(size int) error {
+	if size < 0 {
+		return fmt.Errorf("size %d is negative: must be at least 0, which starts nothing", size)
+	}
+	return nil
+}
+
+// change changes a quota by compare-and-set, and gives slots that became free
+// to waiters in the same write. A quota without a value is a removed one.
+func (s *Set) change(ctx context.Context, verb, name string, f func(*Slots) error) error {
+	step := fmt.Sprintf("%s quota %s of queue %s", verb, name, s.queue)
+	if err := job.CheckQuota(name); err != nil {
+		return fmt.Errorf("%s: %w", step, err)
+	}
+	for {
+		now, revision, err := s.read(ctx, name)
+		if err != nil {
+			return fmt.Errorf("%s: %w", step, err)
+		}
+		if err := f(&now); err != nil {
+			return fmt.Errorf("%s: %w", step, err)
+		}
+		now.serve(revision)
+		_, err = s.write(ctx, name, now, revision)
+		if errors.Is(err, kv.ErrConflict) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", step, err)
+		}
+		return nil
+	}
+}
+
+// read reads a quota from the leader; revision is 0 where it has no value.
+func (s *Set) read(ctx context.Context, name string) (now Slots, revision uint64, err error) {
+	entry, err := s.bucket.Latest(ctx, s.key(name))
+	if errors.Is(err, kv.ErrNotFound) {
+		return Slots{Removed: true}, 0, nil
+	}
+	return entry.Value, entry.Revision, err
+}
+
+func (s *Set) write(ctx context.Context, name string, next Slots, revision uint64) (uint64, error) {
+	if revision == 0 {
+		return s.bucket.Create(ctx, s.key(name), next, kv.Forever)
+	}
+	return s.bucket.Update(ctx, s.key(name), next, revision, kv.Forever)
+}
+
+// Quota returns a quota as it is now. It returns [ErrUnknown] where there is
+// none of that name.
+func (s *Set) Quota(ctx context.Context, name string) (Quota, error) {
+	if err := job.CheckQuota(name); err != nil {
+		return Quota{}, err
+	}
+	now, revision, err := s.read(ctx, name)
+	if err != nil {
+		return Quota{}, fmt.Errorf("look at quota %s of queue %s: %w", name, s.queue, err)
+	}
+	if now.Removed {
+		return Quota{}, &UnknownError{Queue: s.queue, Name: name}
+	}
+	return Quota{Name: name, Slots: now, Revision: revision}, nil
+}
+
+// List returns the quotas of the queue, sorted by name.
+func (s *Set) List(ctx context.Context) ([]Quota, error) {
+	entries, err := s.bucket.List(ctx, s.key("*"))
+	if err != nil {
+		return nil, fmt.Errorf("list quotas of queue %s: %w", s.queue, err)
+	}
+	list := make([]Quota, 0, len(entries))
+	for _, entry := range entries {
+		if !entry.Value.Removed {
+			list = append(list, Quota{Name: s.nameOf(entry.Key), Slots: entry.Value, Revision: entry.Revision})
+		}
+	}
+	slices.SortFunc(list, func(a, b Quota) int { return strings.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+func (s *Set) nameOf(key string) string { return strings.TrimPrefix(key, s.queue+".") }
+
+// Known returns an [*UnknownError] for the first of the names that no quota
+// has (FEATURES 31). It relies for a second on what it has seen.
+func (s *Set) Known(ctx context.Context, names []string) error {
+	for _, name := range names {
+		s.mu.Lock()
+		fresh := time.Since(s.seen[name]) < knownFor
+		s.mu.Unlock()
+		if fresh {
+			continue
+		}
+		if _, err := s.Quota(ctx, name); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.seen[name] = time.Now()
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+func (s *Set) forget(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.seen, name)
+}
+
+// Clean drops the claims of jobs that are over, as gone tells, and returns how
+// many they were (FEATURES 39). It is seldom needed: a slot is given back when
+// its job ends, and dispatchers sweep for what an administrator deleted. gone
+// must be sure.
+func (s *Set) Clean(ctx context.Context, name string, gone func(context.Context, Claim) (bool, error)) (dropped int, err error) {
+	quota, err := s.Quota(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	over := make(map[job.Nonce]job.Token)
+	for _, claim := range slices.Concat(quota.Holders, quota.Waiters) {
+		yes, err := gone(ctx, claim)
+		if err != nil {
+			return 0, fmt.Errorf("clean quota %s of queue %s: %w", name, s.queue, err)
+		}
+		if yes {
+			over[claim.Nonce] = claim.Token
+		}
+	}
+	if len(over) == 0 {
+		return 0, nil
+	}
+	err = s.change(ctx, "clean", name, func(now *Slots) error {
+		dropped = 0
+		for nonce, token := range over {
+			if now.leave(nonce, token) {
+				dropped++
+			}
+		}
+		return nil
+	})
+	return dropped, err
+}

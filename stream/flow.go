@@ -1,0 +1,26 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+)
+
+// SetFlow lets at most n jobs of a lane be delivered and not acked at once, -1
+// for any number. Setting is idempotent, and costs one request where nothing is
+// to be changed.
+//
+// It keeps the jobs of a lane whose quota is full from being given out only to
+// wait. What a quota allows does not rest on it.
+func (q *Queue) SetFlow(ctx context.Context, lane Lane, n int) error {
+	ctx, cancel := context.WithTimeout(ctx, tryPatience)
+	defer cancel()
+	config, err := q.consumer(ctx, lane)
+	if err != nil || config.MaxAckPending == n {
+		return err
+	}
+	config.MaxAckPending = n
+	if _, err := q.ns.js.UpdateConsumer(ctx, q.names.stream(), config); err != nil {
+		return explain(q.conn(), fmt.Sprintf("set the flow of lane %s of queue %s", lane.Token(), q.names.queue), err)
+	}
+	return nil
+}
