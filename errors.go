@@ -3,6 +3,7 @@ package asyncnats
 import (
 	"errors"
 
+	"github.com/asyncnats/asyncnats/quotas"
 	"github.com/asyncnats/asyncnats/stream"
 )
 
@@ -14,6 +15,13 @@ var (
 	ErrNoJob = stream.ErrNoJob
 	// ErrExists: a job with the chosen ID is not completed yet.
 	ErrExists = stream.ErrExists
+	// ErrAssigned: a dispatcher was given the job already.
+	ErrAssigned = stream.ErrAssigned
+	// ErrUnknownQuota: there is no quota of that name. The error is a
+	// [*quotas.UnknownError].
+	ErrUnknownQuota = quotas.ErrUnknown
+	// ErrQuotaExists: there is a quota of that name.
+	ErrQuotaExists = quotas.ErrExists
 	// ErrTooLarge: a job is larger than the server takes.
 	ErrTooLarge = stream.ErrTooLarge
 	// ErrServer: the server cannot hold queues.

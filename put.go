@@ -25,7 +25,7 @@ func Put[R any](ctx context.Context, q *Queue, call Call[R]) (*Job[R], error) {
 	}
 	entry, err := q.client.entry(call.options)
 	if err == nil {
-		err = q.known(ctx, call.options)
+		err = q.known(ctx, call.options.quotas)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("asyncnats: put %s: %w", call.options.task, err)
@@ -52,7 +52,7 @@ func PutMany[R any](ctx context.Context, q *Queue, calls ...Call[R]) ([]*Job[R],
 	entries := make([]stream.Entry, len(calls))
 	for i, call := range calls {
 		if entries[i], err = q.client.entry(call.options); err == nil {
-			err = q.known(ctx, call.options)
+			err = q.known(ctx, call.options.quotas)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("asyncnats: put job %d, %s: %w", i, call.options.task, err)

@@ -90,6 +90,26 @@ func (q *Queue) CleanQuota(ctx context.Context, name string) (dropped int, err e
 	return dropped, err
 }
 
+// SetQuotas changes the quotas that a pending job names, to those given. The job
+// keeps its ID, and comes last among those that name the same. It returns
+// [ErrUnknownQuota] where one does not exist, and [ErrAssigned] where a dispatcher
+// was given the job already, though it may only be waiting for a slot; the job is
+// then as it was (FEATURES 32, 50).
+func (j *Job[R]) SetQuotas(ctx context.Context, names ...string) error {
+	wanted := quotaNames(names)
+	opened, err := j.queue.open(ctx)
+	if err == nil {
+		err = j.queue.known(ctx, wanted)
+	}
+	if err == nil {
+		err = opened.Move(ctx, j.id, j.nonce, wanted)
+	}
+	if err != nil {
+		return fmt.Errorf("asyncnats: %w", err)
+	}
+	return nil
+}
+
 // quota calls f with the queue's quotas.
 func (q *Queue) quota(ctx context.Context, f func(*quotas.Set) error) error {
 	set, err := q.openQuotas(ctx)
@@ -113,8 +133,8 @@ func (q *Queue) openQuotas(ctx context.Context) (*quotas.Set, error) {
 	if set != nil {
 		return set, nil
 	}
-	namespace := opened.Namespace()
-	set, err = quotas.Open(ctx, namespace.JetStream(), namespace.QuotasBucket(), q.name)
+	bucket, subject := opened.Quotas()
+	set, err = quotas.Open(ctx, opened.Namespace().JetStream(), bucket, q.name, subject)
 	if err != nil {
 		return nil, err
 	}
@@ -126,22 +146,14 @@ func (q *Queue) openQuotas(ctx context.Context) (*quotas.Set, error) {
 	return q.quotas, nil
 }
 
-// known returns an error where a call names a quota that does not exist.
-func (q *Queue) known(ctx context.Context, o options) error {
-	if len(o.quotas) == 0 {
+// known returns an error for the first of the quotas that does not exist.
+func (q *Queue) known(ctx context.Context, names []string) error {
+	if len(names) == 0 {
 		return nil
 	}
 	set, err := q.openQuotas(ctx)
 	if err != nil {
 		return err
 	}
-	return set.Known(ctx, o.quotas)
+	return set.Known(ctx, names)
 }
-
-var (
-	// ErrUnknownQuota: there is no quota of that name. The error is a
-	// [*quotas.UnknownError].
-	ErrUnknownQuota = quotas.ErrUnknown
-	// ErrQuotaExists: there is a quota of that name.
-	ErrQuotaExists = quotas.ErrExists
-)

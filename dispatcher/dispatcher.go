@@ -95,7 +95,11 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	loops.Go(func() { link.Run(work) })
 	for queue, ours := range runners {
 		gate := gates[queue]
-		loops.Go(func() { gate.Run(open) })
+		loops.Go(func() {
+			if err := gate.Run(open); err != nil {
+				d.log.Error("jobs that name quotas are not performed", "err", err)
+			}
+		})
 		loops.Go(func() { gate.flow.run(open) })
 		loops.Go(func() { d.watchLanes(intake, queue, gate.flow, ours) })
 		for _, runner := range ours {
@@ -104,7 +108,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	}
 	closed := make(chan struct{})
 	loops.Go(func() {
-		if d.watchConnection(work, runners) {
+		if d.watchConnection(work, runners, gates) {
 			close(closed)
 		}
 	})
@@ -165,7 +169,8 @@ type gate struct {
 }
 
 func (d *Dispatcher) gate(ctx context.Context, queue *stream.Queue) (*gate, error) {
-	set, err := quotas.Open(ctx, queue.Namespace().JetStream(), queue.Namespace().QuotasBucket(), queue.Name())
+	bucket, subject := queue.Quotas()
+	set, err := quotas.Open(ctx, queue.Namespace().JetStream(), bucket, queue.Name(), subject)
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +220,7 @@ func (d *Dispatcher) watchLanes(ctx context.Context, queue *stream.Queue, flow *
 // watchConnection has all pulls made again after a reconnect, for the server
 // has forgotten those that waited. It returns when ctx ends, or when the
 // connection is closed for good.
-func (d *Dispatcher) watchConnection(ctx context.Context, runners map[*stream.Queue][]*agents.Runner) (closed bool) {
+func (d *Dispatcher) watchConnection(ctx context.Context, runners map[*stream.Queue][]*agents.Runner, gates map[*stream.Queue]*gate) (closed bool) {
 	status := d.nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.CLOSED)
 	defer d.nc.RemoveStatusListener(status)
 	for {
@@ -228,7 +233,8 @@ func (d *Dispatcher) watchConnection(ctx context.Context, runners map[*stream.Qu
 				return true
 			case now == nats.CONNECTED:
 				d.log.Info("connected again", "server", d.nc.ConnectedUrlRedacted())
-				for _, ours := range runners {
+				for queue, ours := range runners {
+					gates[queue].Reset()
 					for _, runner := range ours {
 						runner.Reset()
 					}

@@ -16,6 +16,8 @@ import (
 // The tasks that worker processes perform.
 var (
 	noop = asyncnats.Define[asyncnats.None, asyncnats.None]("bench.noop")
+	// tick takes a millisecond, and says on standard output when.
+	tick = asyncnats.Define[asyncnats.None, asyncnats.None]("bench.tick")
 	// nap sleeps for the time it is given.
 	nap = asyncnats.Define[time.Duration, asyncnats.None]("story.nap")
 	// stubborn sleeps for the time it is given, whatever its context says.
@@ -30,6 +32,12 @@ var (
 func handlers(log string) []job.Handler {
 	return []job.Handler{
 		noop.Handle(func(context.Context, asyncnats.None) (asyncnats.None, error) { return asyncnats.None{}, nil }),
+		tick.Handle(func(context.Context, asyncnats.None) (asyncnats.None, error) {
+			began := time.Now()
+			time.Sleep(time.Millisecond)
+			fmt.Println(began.UnixNano(), time.Now().UnixNano())
+			return asyncnats.None{}, nil
+		}),
 		nap.Handle(func(ctx context.Context, d time.Duration) (asyncnats.None, error) {
 			defer note(log, ctx)()
 			select {

@@ -11,8 +11,7 @@
 // An attempt that was delivered a job enters with a [Claim] for each quota that
 // the job names: it becomes a holder where a slot is free and nobody waits, else
 // a waiter. When its job is over it leaves, and the write by which it leaves
-// gives the slot to the first waiter; that one's gate watches the key and lets it
-// in. Waiters are served in the order of the queue, jobs that were interrupted
+// gives the slot to the first waiter, whose gate is told and lets it in. Waiters are served in the order of the queue, jobs that were interrupted
 // first.
 //
 // A holder does not expire. The job's un-acked message is its lease: if the
@@ -24,10 +23,11 @@
 // and by nothing else, except that a claim which was not started is withdrawn
 // before its job is handed back.
 //
-// The gate writes one change at a time per quota, and puts into it all that its
-// attempts want (line.go). Each step is worked out anew from the last value known
-// and from what is wanted, so a write that was refused, or not answered, is not
-// repeated but worked out again after a reading.
+// One gate, the quota's keeper, writes for all (keeper.go), one change at a time,
+// and puts into it all that is wanted (line.go). Each step is worked out anew from
+// the last value known and from what is wanted, so a write that was refused, or
+// not answered, is not repeated but worked out again after a reading. Nothing but
+// speed rests on there being a keeper.
 //
 // A job that names several quotas gets a slot in all of them in one atomic write,
 // or none (several.go). While it waits, others pass it; after a number of those,

@@ -3,6 +3,7 @@ package quotas
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -19,8 +20,10 @@ const (
 	tryPatience = 3 * time.Second
 	// tryPause lies between an exchange that failed and the next.
 	tryPause = 100 * time.Millisecond
-	// watchAgain is how long a watch that failed is left alone.
-	watchAgain = time.Second
+	// loadAgain lies between readings of all quotas that fail.
+	loadAgain = time.Second
+	// loadEvery is how often all quotas are read, lest news was lost.
+	loadEvery = time.Minute
 )
 
 // GateConfig is what a Gate works with. Every field but Resized and Log is
@@ -51,7 +54,10 @@ type Gate struct {
 	// owned by Run
 	ctx      context.Context
 	lines    map[string]*line
-	current  bool // the watch has told what there was
+	requests map[int]*line // by number, not answered yet
+	number   int           // of the last request
+	inbox    string        // for answers
+	current  bool          // what there was is known
 	sweeping bool
 	suspects map[suspect]time.Time // since when their jobs are gone
 }
@@ -66,7 +72,7 @@ func NewGate(set *Set, c GateConfig) *Gate {
 	}
 	return &Gate{
 		set: set, config: c, log: c.Log.With("queue", set.queue), box: mailbox.New(),
-		lines: make(map[string]*line), suspects: make(map[suspect]time.Time),
+		lines: make(map[string]*line), requests: make(map[int]*line), suspects: make(map[suspect]time.Time),
 	}
 }
 
@@ -98,7 +104,7 @@ func (g *Gate) Enter(e Entry) *Ticket {
 	g.box.Post(func() {
 		for _, name := range t.names {
 			l := g.line(name)
-			l.tickets = append(l.tickets, t)
+			l.tickets, l.dirty = append(l.tickets, t), true
 		}
 	})
 	return t
@@ -112,20 +118,38 @@ func (g *Gate) Expel(nonce job.Nonce, names []string) (done <-chan struct{}) {
 	g.box.Post(func() {
 		for _, name := range names {
 			l := g.line(name)
-			// What the watch has told may be behind.
+			// What is known may be behind.
 			l.exits = append(l.exits, exit{release: r, after: l.asked + 1})
-			l.stale = true
+			l.stale, l.dirty = true, true
 		}
 	})
 	return r.done
 }
 
-// Run keeps the gate until ctx ends.
-func (g *Gate) Run(ctx context.Context) {
+// Reset has everything read again. To be called after a reconnect, for news
+// may have been missed.
+func (g *Gate) Reset() {
+	g.box.Post(func() {
+		for _, l := range g.lines {
+			l.stale, l.dirty = true, true
+		}
+	})
+}
+
+// Run keeps the gate until ctx ends. The error is of a connection that is
+// closed.
+func (g *Gate) Run(ctx context.Context) error {
 	g.ctx = ctx
-	var watch sync.WaitGroup
-	watch.Go(func() { g.watch(ctx) })
-	defer watch.Wait()
+	stop, err := g.listen()
+	if err != nil {
+		return fmt.Errorf("quotas of queue %s: %w", g.set.queue, err)
+	}
+	defer stop()
+	var loads sync.WaitGroup
+	defer loads.Wait()
+	loads.Go(func() { g.load(ctx) })
+	reload := time.NewTicker(loadEvery)
+	defer reload.Stop()
 	refresh := time.NewTicker(g.config.AckWait / 3)
 	defer refresh.Stop()
 	sweep := time.NewTicker(g.config.AckWait)
@@ -133,8 +157,10 @@ func (g *Gate) Run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-g.box.Ready():
+		case <-reload.C:
+			loads.Go(func() { g.load(ctx) })
 		case <-refresh.C:
 			g.refresh()
 		case <-sweep.C:
@@ -159,21 +185,24 @@ func (g *Gate) line(name string) *line {
 	return l
 }
 
-// watch tells the loop what is written, by whomever.
-func (g *Gate) watch(ctx context.Context) {
+// load reads all quotas of the queue, again and again until it succeeds.
+func (g *Gate) load(ctx context.Context) {
 	for ctx.Err() == nil {
 		for change, err := range g.set.bucket.Watch(ctx, g.set.key("*")) {
-			g.box.Post(func() { g.heard(change, err) })
+			g.box.Post(func() { g.loaded(change, err) })
+			if change.Current {
+				return
+			}
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(watchAgain):
+		case <-time.After(loadAgain):
 		}
 	}
 }
 
-// heard takes a word of the watch.
-func (g *Gate) heard(change kv.Change[Slots], err error) {
+// loaded takes a quota that was read, or word that all were.
+func (g *Gate) loaded(change kv.Change[Slots], err error) {
 	switch {
 	case change.Current:
 		g.current = true
@@ -184,7 +213,7 @@ func (g *Gate) heard(change kv.Change[Slots], err error) {
 			}
 		}
 	case change.Entry.Key == "":
-		g.log.Error("quotas cannot be watched", "err", err)
+		g.log.Error("quotas cannot be read", "err", err)
 	case err != nil:
 		g.refuse(g.line(g.set.nameOf(change.Entry.Key)), err)
 	default:
@@ -192,8 +221,8 @@ func (g *Gate) heard(change kv.Change[Slots], err error) {
 		if change.Entry.Revision <= l.newest {
 			return
 		}
-		l.newest = change.Entry.Revision
 		if change.Deleted {
+			l.newest = change.Entry.Revision
 			g.learn(l, Slots{Removed: true}, 0)
 			return
 		}
@@ -225,19 +254,35 @@ func (g *Gate) learn(l *line, now Slots, revision uint64) {
 // step tells the tickets how they stand, and writes what is to be written.
 func (g *Gate) step() {
 	for _, l := range g.lines {
+		if !l.dirty {
+			continue
+		}
 		if l.loaded && l.stale && !l.busy {
 			g.read(l)
 		}
 		g.observe(l)
+		if l.idle() {
+			g.dismiss(l)
+		}
 	}
 	blocked := g.stepSeveral()
 	for _, l := range g.lines {
-		if !l.idle() || blocked[l] {
+		if !l.dirty || blocked[l] {
 			continue
 		}
-		next, changed := l.plan()
-		if changed {
+		l.dirty = false
+		if !l.idle() {
+			continue // its end will make it dirty again
+		}
+		next, ours, changed := l.plan()
+		switch {
+		case !changed:
+			l.included = len(l.guests)
+			g.spread(l, l.known)
+		case g.keeps(l):
 			g.write(l, next)
+		default:
+			g.ask(l, ours)
 		}
 		for _, t := range l.tickets {
 			if _, holds := next.holder(t.claim.Nonce); !holds && t.phase == waiting {
@@ -255,11 +300,8 @@ func (g *Gate) observe(l *line) {
 	for _, t := range slices.Clone(l.tickets) {
 		g.observeTicket(l, t)
 	}
-	if !l.idle() || l.unsure {
-		return
-	}
 	l.exits = slices.DeleteFunc(l.exits, func(e exit) bool {
-		if l.answered < e.after || l.known.has(func(c Claim) bool { return c.Nonce == e.nonce }) {
+		if l.answered < e.after || !l.settled(e.nonce) || l.known.has(func(c Claim) bool { return c.Nonce == e.nonce }) {
 			return false
 		}
 		if e.left--; e.left == 0 {
@@ -300,7 +342,7 @@ func (g *Gate) observeTicket(l *line, t *Ticket) {
 			g.lose(t)
 		}
 	case leaving:
-		if !ours && l.idle() && !l.unsure {
+		if !ours && l.settled(t.claim.Nonce) {
 			m.out = true
 			t.marks[l.name] = m
 			g.out(t)
@@ -332,6 +374,7 @@ func (g *Gate) drop(t *Ticket) {
 	for _, name := range t.names {
 		l := g.line(name)
 		l.tickets = slices.DeleteFunc(l.tickets, func(other *Ticket) bool { return other == t })
+		l.dirty = true
 		delete(l.reserving, t.claim.Nonce)
 	}
 	t.tell()
@@ -344,6 +387,9 @@ func (g *Gate) leave(t *Ticket) {
 		return
 	}
 	t.phase = leaving
+	for _, name := range t.names {
+		g.line(name).dirty = true
+	}
 }
 
 // out ends a ticket that has left all its quotas.
@@ -367,7 +413,7 @@ func (g *Gate) read(l *line) {
 		defer cancel()
 		now, revision, err := g.set.read(ctx, l.name)
 		g.box.Post(func() {
-			l.busy = false
+			l.busy, l.dirty = false, true
 			if err == nil {
 				l.answered = reading
 			}
@@ -377,7 +423,7 @@ func (g *Gate) read(l *line) {
 			case revision == 0 || revision >= l.newest:
 				g.learn(l, now, revision)
 			default:
-				l.stale = false // the watch has told more meanwhile
+				l.stale = false // more was told meanwhile
 			}
 		})
 	}()
@@ -385,8 +431,12 @@ func (g *Gate) read(l *line) {
 
 // write writes a quota.
 func (g *Gate) write(l *line, next Slots) {
-	l.busy = true
+	l.begin()
 	base := l.revision
+	if next.Keeper != g.config.Dispatcher {
+		// Terms rise even where the quota's value was removed in between.
+		next.Keeper, next.Term = g.config.Dispatcher, max(next.Term, base)+1
+	}
 	go func() {
 		ctx, cancel := context.WithTimeout(g.ctx, tryPatience)
 		defer cancel()
@@ -395,14 +445,19 @@ func (g *Gate) write(l *line, next Slots) {
 	}()
 }
 
+// begin notes that a write is under way, for all guests there are.
+func (l *line) begin() { l.busy, l.included = true, len(l.guests) }
+
 // written takes how a write ended.
 func (g *Gate) written(l *line, next Slots, base, revision uint64, err error) {
-	l.busy = false
+	l.busy, l.dirty = false, true
 	switch {
 	case err == nil:
-		l.unsure = false
+		l.unsure, l.take = false, false
 		if revision >= l.newest {
+			was := l.known
 			g.learn(l, next, revision)
+			g.spread(l, was)
 		}
 	case errors.Is(err, kv.ErrConflict):
 		// Refused for what it was based on; whatever of ours was under way
@@ -423,16 +478,16 @@ func (g *Gate) failed(l *line, message string, err error) {
 	g.log.Debug(message, "quota", l.name, "err", err)
 	l.busy = true
 	time.AfterFunc(tryPause, func() {
-		g.box.Post(func() { l.busy, l.stale = false, true })
+		g.box.Post(func() { l.busy, l.stale, l.dirty = false, true, true })
 	})
 }
 
-// refresh has what tickets rest on read again, lest a word of the watch was
-// lost.
+// refresh has what tickets rest on read again where nothing was heard of it for
+// a while, lest news was lost.
 func (g *Gate) refresh() {
 	for _, l := range g.lines {
-		if len(l.tickets)+len(l.exits) > 0 {
-			l.stale = true
+		if len(l.tickets)+len(l.exits) > 0 && time.Since(l.told) > g.config.AckWait/4 {
+			l.stale, l.dirty = true, true
 		}
 	}
 }

@@ -2,6 +2,7 @@ package quotas
 
 import (
 	"slices"
+	"time"
 
 	"github.com/asyncnats/asyncnats/job"
 )
@@ -12,13 +13,15 @@ type line struct {
 	name string
 
 	known    Slots
-	revision uint64 // of known; 0 where the quota has no value
-	newest   uint64 // the highest revision seen
-	loaded   bool   // known is what was written at some time
-	stale    bool   // known has to be read again
-	unsure   bool   // a write was not answered, and may come yet
-	busy     bool   // a write or a reading is under way
-	refused  bool   // its value cannot be decoded, which was logged
+	revision uint64    // of known; 0 where the quota has no value
+	newest   uint64    // the highest revision seen
+	told     time.Time // when known was learnt
+	loaded   bool      // known is what was written at some time
+	stale    bool      // known has to be read again
+	unsure   bool      // a write was not answered, and may come yet
+	busy     bool      // a write or a reading is under way
+	refused  bool      // its value cannot be decoded, which was logged
+	dirty    bool      // something happened since it was last looked at
 
 	asked, answered int // readings begun, and the last that ended
 
@@ -26,10 +29,11 @@ type line struct {
 	exits     []exit
 	condemned map[condemned]bool // claims of jobs that are gone
 	reserving map[job.Nonce]bool // jobs for which a slot is to be kept free
-}
 
-func newLine(name string) *line {
-	return &line{name: name, condemned: make(map[condemned]bool), reserving: make(map[job.Nonce]bool)}
+	sent     []*request // to the keeper, not answered yet, in order
+	take     bool       // this gate must become the keeper, and so end the term
+	guests   []*guest   // whom this gate writes for, as the keeper
+	included int        // of them, in the write under way
 }
 
 // condemned is a claim to be removed.
@@ -38,13 +42,31 @@ type condemned struct {
 	token job.Token
 }
 
+func newLine(name string) *line {
+	return &line{name: name, condemned: make(map[condemned]bool), reserving: make(map[job.Nonce]bool)}
+}
+
 // idle reports whether the line can be written.
 func (l *line) idle() bool { return l.loaded && !l.stale && !l.busy }
 
+// settled reports whether nothing is under way that could yet write something
+// about a job.
+func (l *line) settled(nonce job.Nonce) bool {
+	if !l.idle() || l.unsure || l.take {
+		return false
+	}
+	return !slices.ContainsFunc(l.sent, func(r *request) bool {
+		return slices.ContainsFunc(r.Ops, func(o op) bool { return o.Claim.Nonce == nonce })
+	})
+}
+
 // learn takes what was read or written.
 func (l *line) learn(now Slots, revision uint64) {
-	l.known, l.revision, l.newest = now, revision, max(l.newest, revision)
-	l.loaded, l.stale, l.refused = true, false, false
+	if now.Term > l.known.Term {
+		l.sent, l.take = nil, false // void: they were for a term that is over
+	}
+	l.known, l.revision, l.newest, l.told = now, revision, max(l.newest, revision), time.Now()
+	l.loaded, l.stale, l.refused, l.dirty = true, false, false, true
 }
 
 // claimOf returns the claim of a ticket's job, whichever attempt's it is.
@@ -56,19 +78,30 @@ func (l *line) claimOf(t *Ticket) (c Claim, holds, found bool) {
 	return c, false, found
 }
 
-// plan works out what to write: the line as it should be, and whether that is
-// another than it is. It is a function of the line and its tickets.
-func (l *line) plan() (next Slots, changed bool) {
-	next, changed = l.known.clone(), l.unsure
+// plan works out what to write: the line as it should be, what of that this
+// process wants and has not asked for, and whether it is another than the line
+// is. It is a function of the line, its tickets and its guests.
+func (l *line) plan() (next Slots, ours []op, changed bool) {
+	next = l.known.clone()
+	for _, r := range l.sent {
+		for _, o := range r.Ops {
+			next.do(o, l.revision)
+		}
+	}
+	do := func(kind opKind, c Claim) {
+		if o := (op{kind, c}); next.do(o, l.revision) {
+			ours = append(ours, o)
+		}
+	}
 	for _, e := range l.exits {
-		changed = next.expel(e.nonce) || changed
+		do(opExpel, Claim{Nonce: e.nonce})
 	}
 	for c := range l.condemned {
-		changed = next.leave(c.nonce, c.token) || changed
+		do(opLeave, Claim{Nonce: c.nonce, Token: c.token})
 	}
 	for _, t := range l.tickets {
 		if t.phase == leaving {
-			changed = next.leave(t.claim.Nonce, t.claim.Token) || changed
+			do(opLeave, Claim{Nonce: t.claim.Nonce, Token: t.claim.Token})
 		}
 	}
 	ahead := 0
@@ -80,12 +113,18 @@ func (l *line) plan() (next Slots, changed bool) {
 		if t.marks[l.name].seen && next.has(func(c Claim) bool { return c.Nonce == t.claim.Nonce }) {
 			continue // where it stood another attempt of the job may stand now, which must not be replaced
 		}
-		changed = next.enter(t.claim, l.revision) || changed
+		do(opEnter, t.claim)
 	}
 	for nonce := range l.reserving {
-		changed = next.reserve(nonce) || changed
+		do(opReserve, Claim{Nonce: nonce})
 	}
-	return next, next.serve(l.revision) || changed
+	changed = l.unsure || l.take || len(ours) > 0
+	for _, g := range l.guests {
+		for _, o := range g.Ops {
+			changed = next.do(o, l.revision) || changed
+		}
+	}
+	return next, ours, next.serve(l.revision) || changed
 }
 
 // entering lists the tickets that want a slot, in the order in which they are

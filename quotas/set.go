@@ -9,7 +9,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/asyncnats/asyncnats/job"
 	"github.com/asyncnats/asyncnats/kv"
@@ -53,15 +55,18 @@ type Quota struct {
 
 // Set is the quotas of one queue. It is safe for concurrent use.
 type Set struct {
-	bucket *kv.Bucket[Slots]
-	queue  string
+	bucket  *kv.Bucket[Slots]
+	queue   string
+	conn    *nats.Conn
+	subject string // of news for all gates
 
 	mu   sync.Mutex
 	seen map[string]time.Time // quotas that existed, and when
 }
 
-// Open opens the quotas of a queue. Their bucket is made with the queue.
-func Open(ctx context.Context, js jetstream.JetStream, bucket, queue string) (*Set, error) {
+// Open opens the quotas of a queue. Their bucket is made with the queue; gates
+// talk to each other on subjects that begin with subject.
+func Open(ctx context.Context, js jetstream.JetStream, bucket, queue, subject string) (*Set, error) {
 	opened, err := kv.Open(ctx, js, bucket, codec)
 	if errors.Is(err, kv.ErrNoBucket) {
 		err = fmt.Errorf("%w: create the queue again, which makes it anew (asyncnats queue add %s)", err, queue)
@@ -69,8 +74,11 @@ func Open(ctx context.Context, js jetstream.JetStream, bucket, queue string) (*S
 	if err != nil {
 		return nil, fmt.Errorf("quotas of queue %s: %w", queue, err)
 	}
-	return &Set{bucket: opened, queue: queue, seen: make(map[string]time.Time)}, nil
+	return &Set{bucket: opened, queue: queue, conn: js.Conn(), subject: subject, seen: make(map[string]time.Time)}, nil
 }
+
+// subjectOf is where the gate of one dispatcher is told and asked.
+func (s *Set) subjectOf(dispatcher string) string { return s.subject + "." + dispatcher }
 
 func (s *Set) key(name string) string { return s.queue + "." + name }
 
@@ -146,14 +154,27 @@ func (s *Set) change(ctx context.Context, verb, name string, f func(*Slots) erro
 			return fmt.Errorf("%s: %w", step, err)
 		}
 		now.serve(revision)
-		_, err = s.write(ctx, name, now, revision)
+		revision, err = s.write(ctx, name, now, revision)
 		if errors.Is(err, kv.ErrConflict) {
 			continue
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", step, err)
 		}
+		s.tell(name, now, revision)
 		return nil
+	}
+}
+
+// tell tells all gates. One that is not reached reads the quota from time to
+// time.
+func (s *Set) tell(name string, now Slots, revision uint64) {
+	value, err := codec.Encode(now)
+	if err != nil {
+		return
+	}
+	if data, err := msgpack.Marshal(news{Quota: name, Revision: revision, Value: value}); err == nil {
+		_ = s.conn.Publish(s.subject, data)
 	}
 }
 

@@ -31,12 +31,18 @@ func (g *Gate) stepSeveral() (blocked map[*line]bool) {
 			if t.marks[name].holds {
 				continue
 			}
-			next, _ := l.plan()
+			next, _, _ := l.plan()
 			lines, nexts = append(lines, l), append(nexts, next)
 			ready = ready && next.ready(t.claim.Nonce)
 			idle = idle && !l.busy
 		}
 		switch {
+		case ready && idle && !g.keepsAll(lines):
+			// Against a keeper's writes the slower write of several keys would
+			// be refused again and again.
+			for _, l := range lines {
+				l.take, l.dirty = l.known.Keeper != g.config.Dispatcher, true
+			}
 		case ready && idle:
 			for i := range nexts {
 				nexts[i].admit(t.claim.Nonce, lines[i].revision)
@@ -49,12 +55,16 @@ func (g *Gate) stepSeveral() (blocked map[*line]bool) {
 		default:
 			for _, name := range t.names {
 				if g.reserves(t, name) {
-					g.lines[name].reserving[t.claim.Nonce] = true
+					g.lines[name].reserving[t.claim.Nonce], g.lines[name].dirty = true, true
 				}
 			}
 		}
 	}
 	return blocked
+}
+
+func (g *Gate) keepsAll(lines []*line) bool {
+	return !slices.ContainsFunc(lines, func(l *line) bool { return l.known.Keeper != g.config.Dispatcher })
 }
 
 // several lists the waiting tickets that name more than one quota, in the order
@@ -103,7 +113,7 @@ func (g *Gate) reserves(t *Ticket, name string) bool {
 func (g *Gate) writeAll(lines []*line, nexts []Slots) {
 	writes := make([]kv.Write[Slots], len(lines))
 	for i, l := range lines {
-		l.busy = true
+		l.begin()
 		writes[i] = kv.Write[Slots]{Key: g.set.key(l.name), Value: nexts[i], Revision: l.revision}
 	}
 	go func() {

@@ -25,6 +25,10 @@ type Slots struct {
 	Removed bool `msgpack:"removed,omitempty" json:"removed,omitempty"`
 	// Fence is the last fencing token that was given.
 	Fence uint64 `msgpack:"fence" json:"fence"`
+	// Keeper names the gate that writes for all others, and Term counts the
+	// gates that did.
+	Keeper string `msgpack:"keeper,omitempty" json:"keeper,omitempty"`
+	Term   uint64 `msgpack:"term,omitempty" json:"term,omitempty"`
 	// Holders have a slot, in the order in which they got it.
 	Holders []Claim `msgpack:"holders" json:"holders"`
 	// Waiters wait for one, in the order in which they will get it.
@@ -57,6 +61,37 @@ type Claim struct {
 	Passed int `msgpack:"passed,omitempty" json:"passed,omitempty"`
 	// Reserves keeps a slot free for such a one.
 	Reserves bool `msgpack:"reserves,omitempty" json:"reserves,omitempty"`
+}
+
+// op is one change that an attempt wants of a quota. It can be repeated: where
+// it is done already it changes nothing.
+type op struct {
+	Kind  opKind `msgpack:"op"`
+	Claim Claim  `msgpack:"claim"`
+}
+
+type opKind string
+
+const (
+	opEnter   opKind = "enter"
+	opLeave   opKind = "leave"
+	opExpel   opKind = "expel"
+	opReserve opKind = "reserve"
+)
+
+// do makes one change. base is the revision that s was read at.
+func (s *Slots) do(o op, base uint64) (changed bool) {
+	switch o.Kind {
+	case opEnter:
+		return s.enter(o.Claim, base)
+	case opLeave:
+		return s.leave(o.Claim.Nonce, o.Claim.Token)
+	case opExpel:
+		return s.expel(o.Claim.Nonce)
+	case opReserve:
+		return s.reserve(o.Claim.Nonce)
+	}
+	return false
 }
 
 // Filled reports whether no slot is free.

@@ -29,8 +29,8 @@ func (g *Gate) sweep() {
 	}
 	var candidates []candidate
 	for _, l := range g.lines {
-		if !l.loaded {
-			continue
+		if !l.loaded || l.known.Keeper != g.config.Dispatcher {
+			continue // others may be behind
 		}
 		for _, c := range slices.Concat(l.known.Holders, l.known.Waiters) {
 			if !slices.ContainsFunc(l.tickets, func(t *Ticket) bool { return t.is(c) }) {
@@ -70,7 +70,8 @@ func (g *Gate) swept(gone map[suspect]bool, now time.Time) {
 			since[s] = first
 		default:
 			g.log.Warn("slot freed: its job is gone", "quota", s.quota, "nonce", s.nonce)
-			g.line(s.quota).condemned[condemned{s.nonce, s.token}] = true
+			l := g.line(s.quota)
+			l.condemned[condemned{s.nonce, s.token}], l.dirty = true, true
 		}
 	}
 	g.suspects = since

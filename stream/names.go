@@ -96,6 +96,9 @@ func (n names) anywhere(id job.ID) string { return n.subject("*", "*", string(id
 
 func (n names) done(id job.ID) string { return n.subject("done", string(id)) }
 
+// quotas is where gates into the queue's quotas talk to each other.
+func (n names) quotas() string { return n.subject("ctl.quota") }
+
 func (n names) who() string { return n.subject("ctl.who") }
 
 // record is the key of a job's record.

@@ -85,9 +85,6 @@ func (ns *Namespace) openBuckets(ctx context.Context) (b buckets, err error) {
 	return b, err
 }
 
-// QuotasBucket is the name of the bucket that holds the namespace's quotas.
-func (ns *Namespace) QuotasBucket() string { return quotasBucket(ns.name) }
-
 // Name returns the namespace's name.
 func (ns *Namespace) Name() string { return ns.name }
 

@@ -31,6 +31,12 @@ func (q *Queue) Name() string { return q.names.queue }
 // AckWait returns how long a lease of the queue lasts without being extended.
 func (q *Queue) AckWait() time.Duration { return time.Duration(q.meta.AckWait) }
 
+// Quotas returns the bucket that holds the queue's quotas, and with which the
+// subjects begin on which those who use them talk to each other.
+func (q *Queue) Quotas() (bucket, subject string) {
+	return quotasBucket(q.ns.name), q.names.quotas()
+}
+
 // Namespace returns the namespace that the queue is in.
 func (q *Queue) Namespace() *Namespace { return q.ns }
 

@@ -1,0 +1,253 @@
+package quotas
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/vmihailenco/msgpack/v5"
+)
+
+// Where several processes use one quota, their writes would mostly refuse each
+// other. So one gate, the quota's keeper, writes for all: the others ask it to,
+// by core messages, and it puts what they want into its next write and tells
+// those whom that concerns. Which gate that is stands in the quota's value;
+// whoever gets no answer writes itself, and becomes the keeper by that.
+//
+// A request is carried out only in the term in which it was made. An asker that
+// gives up on it does so by ending the term, or by seeing it ended; so what it
+// asked for is then either written, where it can be seen, or never will be.
+// Whatever a keeper does it does by compare-and-set, so nothing else rests on
+// there being one.
+
+// keeperPatience is how long a keeper may take to answer.
+const keeperPatience = 250 * time.Millisecond
+
+// request is what a keeper is asked to write.
+type request struct {
+	Quota string `msgpack:"quota"`
+	Term  uint64 `msgpack:"term"`
+	From  string `msgpack:"from"` // dispatcher
+	Ops   []op   `msgpack:"ops"`
+
+	number int
+	since  time.Time
+}
+
+// news is a quota's value after it was written: the answer to a request, and
+// told to those who have a claim that changed. The revision is 0 in the answer
+// of a gate that is not the keeper.
+type news struct {
+	Quota    string `msgpack:"quota"`
+	Revision uint64 `msgpack:"revision,omitempty"`
+	Value    []byte `msgpack:"value,omitempty"`
+}
+
+// guest is a request that this gate is to carry out as the keeper.
+type guest struct {
+	request
+	reply string
+}
+
+// keeps reports whether the gate may write a quota itself: as its keeper, or in
+// place of one that is missing or silent.
+func (g *Gate) keeps(l *line) bool {
+	return l.known.Keeper == g.config.Dispatcher || l.known.Keeper == "" || l.unsure || l.take
+}
+
+// listen takes requests, answers and news until stop is called.
+func (g *Gate) listen() (stop func(), err error) {
+	conn := g.set.conn
+	g.inbox = conn.NewInbox()
+	var subs []*nats.Subscription
+	stop = func() {
+		for _, sub := range subs {
+			_ = sub.Unsubscribe()
+		}
+	}
+	for subject, take := range map[string]nats.MsgHandler{
+		g.inbox + ".*":                       g.takeAnswer,
+		g.set.subject:                        g.takeNews,
+		g.set.subjectOf(g.config.Dispatcher): g.takeMail,
+	} {
+		sub, err := conn.Subscribe(subject, take)
+		if err != nil {
+			stop()
+			return nil, err
+		}
+		subs = append(subs, sub)
+	}
+	return stop, nil
+}
+
+// takeMail takes what is sent to this gate alone: requests, which want an
+// answer, and news.
+func (g *Gate) takeMail(msg *nats.Msg) {
+	if msg.Reply == "" {
+		g.takeNews(msg)
+		return
+	}
+	asked := &guest{reply: msg.Reply}
+	if msgpack.Unmarshal(msg.Data, &asked.request) != nil {
+		return
+	}
+	g.box.Post(func() {
+		l := g.line(asked.Quota)
+		l.guests, l.dirty = append(l.guests, asked), true
+		// The asker knows more than this gate does.
+		l.stale = l.stale || l.known.Term < asked.Term
+	})
+}
+
+func (g *Gate) takeNews(msg *nats.Msg) {
+	var told news
+	if msgpack.Unmarshal(msg.Data, &told) != nil {
+		return
+	}
+	g.box.Post(func() { g.tell(told) })
+}
+
+// tell takes news.
+func (g *Gate) tell(told news) {
+	l := g.line(told.Quota)
+	if told.Revision <= l.newest {
+		return
+	}
+	now, err := codec.Decode(told.Value)
+	if err != nil {
+		g.refuse(l, err)
+		return
+	}
+	g.learn(l, now, told.Revision)
+}
+
+// takeAnswer takes the answer to a request.
+func (g *Gate) takeAnswer(msg *nats.Msg) {
+	number, err := strconv.Atoi(msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:])
+	if err != nil {
+		return
+	}
+	var told news
+	silent := msg.Header.Get("Status") == "503" || msgpack.Unmarshal(msg.Data, &told) != nil
+	g.box.Post(func() { g.answered(number, told, silent) })
+}
+
+// answered takes what the keeper said, or that there is none.
+func (g *Gate) answered(number int, told news, silent bool) {
+	l, asked := g.requests[number], (*request)(nil)
+	delete(g.requests, number)
+	if l == nil {
+		return
+	}
+	for i, r := range l.sent {
+		if r.number == number {
+			asked = r
+			l.sent = append(l.sent[:i:i], l.sent[i+1:]...)
+			break
+		}
+	}
+	l.dirty = true
+	switch {
+	case asked == nil: // void
+	case silent:
+		l.sent, l.take = nil, asked.Term == l.known.Term
+	case told.Revision == 0:
+		l.stale = true
+	default:
+		g.tell(told)
+	}
+}
+
+// ask has the keeper write what this process wants.
+func (g *Gate) ask(l *line, ops []op) {
+	g.number++
+	asked := &request{Quota: l.name, Term: l.known.Term, From: g.config.Dispatcher, Ops: ops, number: g.number, since: time.Now()}
+	data, err := msgpack.Marshal(asked)
+	if err == nil {
+		err = g.set.conn.PublishRequest(g.set.subjectOf(l.known.Keeper), g.inbox+"."+strconv.Itoa(g.number), data)
+	}
+	if err != nil {
+		l.take, l.dirty = true, true
+		return
+	}
+	l.sent = append(l.sent, asked)
+	g.requests[g.number] = l
+	time.AfterFunc(keeperPatience, func() {
+		g.box.Post(func() { g.answered(asked.number, news{}, true) })
+	})
+}
+
+// dismiss refuses the guests of a quota that do not ask in this gate's term.
+func (g *Gate) dismiss(l *line) {
+	kept := l.guests[:0]
+	for _, guest := range l.guests {
+		if l.known.Keeper == g.config.Dispatcher && l.known.Term == guest.Term {
+			kept = append(kept, guest)
+			continue
+		}
+		g.send(guest.reply, news{Quota: l.name})
+	}
+	l.guests = kept
+}
+
+// spread answers the guests whose wishes are written, and tells those
+// dispatchers of whose claims one was changed by it; all, where the quota has
+// another keeper since.
+func (g *Gate) spread(l *line, was Slots) {
+	answers := l.guests[:l.included]
+	l.guests, l.included = l.guests[l.included:], 0
+	concerned := changed(was, l.known)
+	delete(concerned, g.config.Dispatcher)
+	for _, guest := range answers {
+		delete(concerned, guest.From)
+	}
+	another := was.Term != l.known.Term
+	if len(answers) == 0 && len(concerned) == 0 && !another {
+		return
+	}
+	value, err := codec.Encode(l.known)
+	if err != nil {
+		g.log.Error("quota cannot be told of", "quota", l.name, "err", err)
+		return
+	}
+	told := news{Quota: l.name, Revision: l.revision, Value: value}
+	for _, guest := range answers {
+		g.send(guest.reply, told)
+	}
+	if another {
+		g.send(g.set.subject, told)
+		return
+	}
+	for dispatcher := range concerned {
+		g.send(g.set.subjectOf(dispatcher), told)
+	}
+}
+
+// changed lists the dispatchers that have, or had, a claim which is not the
+// same in both.
+func changed(was, now Slots) map[string]bool {
+	concerned := make(map[string]bool)
+	each := func(a, b Slots) {
+		for _, c := range a.Holders {
+			if other, ok := b.holder(c.Nonce); !ok || other.Token != c.Token {
+				concerned[c.Dispatcher] = true
+			}
+		}
+	}
+	each(was, now)
+	each(now, was)
+	for _, c := range was.Waiters {
+		if !now.has(func(other Claim) bool { return other.Nonce == c.Nonce && other.Token == c.Token }) {
+			concerned[c.Dispatcher] = true
+		}
+	}
+	return concerned
+}
+
+// send sends a core message. Who misses it reads the quota from time to time.
+func (g *Gate) send(subject string, told news) {
+	if data, err := msgpack.Marshal(told); err == nil {
+		_ = g.set.conn.Publish(subject, data)
+	}
+}

@@ -1,0 +1,117 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/kv"
+)
+
+// movePause is how long a lane may stand still while a job is taken from it.
+const movePause = 5 * time.Second
+
+// Move gives a pending job other quotas, sorted, and so another lane. It keeps
+// its ID and nonce, and comes last in the new lane. It returns [ErrNoJob] where
+// there is no such job, and [ErrAssigned] where a dispatcher was given it
+// already.
+//
+// The lane is paused meanwhile, so that the job is not given out. A crash after
+// the new message is stored leaves both; the new one is marked as put again, so
+// that whoever gets it looks at the record first.
+func (q *Queue) Move(ctx context.Context, id job.ID, nonce job.Nonce, quotas []string) error {
+	ctx, cancel := withTimeout(ctx, putPatience)
+	defer cancel()
+	step := fmt.Sprintf("change the quotas of job %s in queue %s", id, q.names.queue)
+	found, err := q.Find(ctx, id)
+	if err != nil {
+		return fmt.Errorf("%s: %w", step, err)
+	}
+	spec, err := found.Spec()
+	if err != nil {
+		return fmt.Errorf("%s: %w", step, err)
+	}
+	if spec.Nonce != nonce {
+		return fmt.Errorf("%s: %w (another has its ID now)", step, ErrNoJob)
+	}
+	spec.Quotas, spec.Again = quotas, true
+	e := Entry{ID: id, Chosen: true, Spec: spec}
+	if err := e.check(); err != nil {
+		return fmt.Errorf("%s: %w", step, err)
+	}
+	if e.lane() == found.Lane {
+		return nil
+	}
+	if err := q.Register(ctx, e.lane()); err != nil {
+		return fmt.Errorf("%s: %w", step, err)
+	}
+	msg, err := q.message(e, 0)
+	if err != nil {
+		return fmt.Errorf("%s: %w", step, err)
+	}
+	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(found.Sequence, 10))
+	return q.paused(ctx, found.Lane, step, func() error { return q.replace(ctx, found, msg, step) })
+}
+
+// replace stores a job's new message and removes its old one, if that was not
+// given out. The lane is paused.
+func (q *Queue) replace(ctx context.Context, old Stored, msg *nats.Msg, step string) error {
+	consumer, err := q.ns.js.Consumer(ctx, q.names.stream(), old.Lane.Token())
+	if err != nil {
+		return explain(q.conn(), step, err)
+	}
+	if consumer.CachedInfo().Delivered.Stream >= old.Sequence {
+		return fmt.Errorf("%s: %w", step, ErrAssigned)
+	}
+	for {
+		err = q.publish(ctx, msg)
+		if unanswered(err) && ctx.Err() == nil {
+			continue // refused, if it was stored
+		}
+		if kv.Refused(err) {
+			err = q.moved(ctx, old, msg.Subject)
+		}
+		if err != nil {
+			return explain(q.conn(), step, err, msg.Subject)
+		}
+		return q.remove(ctx, old.Sequence)
+	}
+}
+
+// moved looks at what kept a job's new message from being stored: nil if that
+// is the message itself.
+func (q *Queue) moved(ctx context.Context, old Stored, subject string) error {
+	found, err := q.Find(ctx, old.ID)
+	if err != nil {
+		return err
+	}
+	if q.names.job(found.Lane, found.ID) != subject {
+		return fmt.Errorf("%w: it changed meanwhile", ErrAssigned)
+	}
+	return nil
+}
+
+// paused calls f while a lane gives nothing out. Should this process die, the
+// lane goes on by itself.
+func (q *Queue) paused(ctx context.Context, lane Lane, step string, f func() error) error {
+	if _, err := q.consumer(ctx, lane); err != nil {
+		return err
+	}
+	js, stream := q.ns.js, q.names.stream()
+	if _, err := js.PauseConsumer(ctx, stream, lane.Token(), time.Now().Add(movePause)); err != nil {
+		return explain(q.conn(), step, err)
+	}
+	err := f()
+	resume, cancel := context.WithTimeout(context.WithoutCancel(ctx), tryPatience)
+	defer cancel()
+	if _, resumeErr := js.ResumeConsumer(resume, stream, lane.Token()); resumeErr != nil {
+		err = errors.Join(err, explain(q.conn(), step+": the lane rests for some seconds more", resumeErr))
+	}
+	return err
+}
