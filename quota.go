@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/asyncnats/asyncnats/quotas"
+	"github.com/asyncnats/asyncnats/stream"
 )
 
 // Quota is a quota as it was at a moment: its size, who has its slots, in the
@@ -68,26 +69,55 @@ func (q *Queue) CleanQuota(ctx context.Context, name string) (dropped int, err e
 	if err != nil {
 		return 0, fmt.Errorf("asyncnats: %w", err)
 	}
-	over := func(ctx context.Context, c quotas.Claim) (bool, error) {
-		record, _, found, err := opened.Record(ctx, c.ID)
-		if err != nil || found && record.Nonce == c.Nonce && record.State.Final() {
-			return err == nil, err
-		}
-		if gone, err := opened.Gone(ctx, c.ID, c.Nonce); err != nil || !gone {
-			return false, err
-		}
-		select {
-		case <-ctx.Done():
-			return false, ctx.Err()
-		case <-time.After(opened.AckWait()):
-		}
-		return opened.Gone(ctx, c.ID, c.Nonce)
+	over := func(ctx context.Context, claims []quotas.Claim) ([]quotas.Claim, error) {
+		return finished(ctx, opened, claims)
 	}
 	err = q.quota(ctx, func(set *quotas.Set) error {
 		dropped, err = set.Clean(ctx, name, over)
 		return err
 	})
 	return dropped, err
+}
+
+// finished returns those of the claims whose jobs are over.
+func finished(ctx context.Context, opened *stream.Queue, claims []quotas.Claim) (over []quotas.Claim, err error) {
+	var suspects []quotas.Claim
+	for _, c := range claims {
+		record, _, found, err := opened.Record(ctx, c.ID)
+		if err != nil {
+			return nil, err
+		}
+		if found && record.Nonce == c.Nonce && record.State.Final() {
+			over = append(over, c)
+			continue
+		}
+		gone, err := opened.Gone(ctx, c.ID, c.Nonce)
+		if err != nil {
+			return nil, err
+		}
+		if gone {
+			suspects = append(suspects, c)
+		}
+	}
+	if len(suspects) == 0 {
+		return over, nil
+	}
+	// A worker that still performs such a job notices within an ack wait.
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(opened.AckWait()):
+	}
+	for _, c := range suspects {
+		gone, err := opened.Gone(ctx, c.ID, c.Nonce)
+		if err != nil {
+			return nil, err
+		}
+		if gone {
+			over = append(over, c)
+		}
+	}
+	return over, nil
 }
 
 // SetQuotas changes the quotas that a pending job names, to those given. The job

@@ -47,42 +47,62 @@ func (e *admission) count(n int) {
 	}
 }
 
-// admit takes a job that names quotas from its delivery to its end: through the
-// gate, where it may wait, then to a place of the agent. While it waits it has
-// no place, and its lease is kept.
-//
-// A crash leaves the job's claim where it was; whoever gets the job next takes
-// it over.
-func (r *Runner) admit(entry *admission, lease *stream.Lease) {
-	defer r.box.Post(func() {
-		entry.move(outside)
-		r.admissions--
-	})
+// admit takes a delivered job that names quotas. One that was surely not begun
+// enters the gate here, in the runner's loop, so that jobs enter in the order in
+// which they were delivered.
+func (r *Runner) admit(s *laneState, lease *stream.Lease) {
 	if !lease.Held() {
 		r.late(lease)
 		return
 	}
 	a, invalid := r.attempt(lease)
+	if invalid == nil && a.first() {
+		a.enter(false)
+	}
+	entry := &admission{runner: r, lane: s}
+	entry.count(1)
+	r.admissions++
+	go func() {
+		r.pass(entry, a, invalid)
+		r.box.Post(func() {
+			entry.move(outside)
+			r.admissions--
+		})
+	}()
+}
+
+// enter asks for the slots that the job needs.
+func (a *attempt) enter(interrupted bool) {
+	a.ticket = a.runner.config.Gate.Enter(quotas.Entry{
+		ID: a.lease.ID, Nonce: a.spec.Nonce, Token: a.us.Token, Sequence: a.lease.Sequence,
+		Interrupted: interrupted, Quotas: a.spec.Quotas, Held: a.lease.Held,
+	})
+}
+
+// pass takes a job that names quotas to its end: through the gate, where it may
+// wait, then to a place of the agent. While it waits it has no place, and its
+// lease is kept.
+//
+// A crash leaves the job's claim where it was; whoever gets the job next takes
+// it over.
+func (r *Runner) pass(entry *admission, a *attempt, invalid error) {
 	ctx, lose, stop := a.keepLease()
 	defer stop()
-	interrupted := false
-	if !a.first() {
-		next, record, found := a.peek()
-		if !a.settle(next) {
+	if a.ticket == nil {
+		next, record, found := stepRun, job.Record{}, false
+		if !a.first() {
+			next, record, found = a.peek()
+		}
+		switch {
+		case !a.settle(next):
+			return
+		case invalid != nil:
+			a.finish(job.Outcome{Failure: job.Invalidf("%v", invalid)})
 			return
 		}
-		interrupted = found && record.Nonce == a.spec.Nonce
+		a.enter(found && record.Nonce == a.spec.Nonce)
 	}
-	if invalid != nil {
-		a.finish(job.Outcome{Failure: job.Invalidf("%v", invalid)})
-		return
-	}
-	a.ticket = r.config.Gate.Enter(quotas.Entry{
-		ID: lease.ID, Nonce: a.spec.Nonce, Token: a.us.Token, Sequence: lease.Sequence,
-		Interrupted: interrupted, Quotas: a.spec.Quotas, Held: lease.Held,
-	})
-	stopWatching := a.watchTicket(ctx, lose)
-	defer stopWatching()
+	defer a.watchTicket(ctx, lose)()
 	if !a.waitForSlot(ctx, entry) || !r.takePlace(entry) {
 		a.withdraw(ctx)
 		return

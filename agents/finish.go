@@ -6,10 +6,10 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/asyncnats/asyncnats/job"
 	"github.com/asyncnats/asyncnats/kv"
+	"github.com/asyncnats/asyncnats/stream"
 )
 
 // errReassigned: another attempt of the job has written about it, so what this
@@ -27,6 +27,7 @@ func (a *attempt) finish(outcome job.Outcome) {
 	if !a.settled.CompareAndSwap(false, true) {
 		return
 	}
+	a.ended = time.Now()
 	if err := a.release(); err != nil {
 		a.log("outcome dropped", err)
 		return
@@ -38,11 +39,8 @@ func (a *attempt) finish(outcome job.Outcome) {
 		return
 	}
 	err := a.writeRecord(record)
-	if tooLarge(err) {
-		size := len(outcome.Result.Data)
-		record = a.record(job.Completed, &job.Outcome{Failure: job.Invalidf(
-			"result of %d bytes is larger than the server takes (max_payload %d): store it elsewhere and return a reference",
-			size, a.runner.config.Queue.Namespace().JetStream().Conn().MaxPayload())})
+	if errors.Is(err, stream.ErrTooLarge) {
+		record = a.record(job.Completed, &job.Outcome{Failure: job.Invalidf("%v", err)})
 		err = a.writeRecord(record)
 	}
 	if err != nil {
@@ -81,16 +79,15 @@ func (a *attempt) drain() {
 
 // record makes the job's record as this attempt writes it.
 func (a *attempt) record(state job.State, outcome *job.Outcome) job.Record {
-	now := time.Now()
 	record := job.Record{
 		Version: job.RecordVersion, Nonce: a.spec.Nonce, Task: a.lease.Lane.Task, Quotas: a.lease.Lane.Quotas(), State: state,
 		Attempt: a.us, Interrupts: a.interrupts, Outcome: outcome,
 		By: a.spec.By, Put: a.lease.Stored.Stored, Started: a.began,
 	}
 	if outcome != nil {
-		record.Ended = now
+		record.Ended = a.ended
 		if f := outcome.Failure; f != nil {
-			f.Attempt, f.Dispatcher, f.Agent, f.At = a.us.Number, a.us.Dispatcher, a.us.Agent, now.UTC()
+			f.Attempt, f.Dispatcher, f.Agent, f.At = a.us.Number, a.us.Dispatcher, a.us.Agent, a.ended.UTC()
 		}
 	}
 	return record
@@ -123,7 +120,7 @@ func (a *attempt) writeRecord(record job.Record) error {
 		case err == nil:
 			a.revision = revision
 			return nil
-		case tooLarge(err), errors.Is(err, nats.ErrConnectionClosed):
+		case errors.Is(err, stream.ErrTooLarge), errors.Is(err, nats.ErrConnectionClosed):
 			return err
 		case errors.Is(err, kv.ErrConflict):
 			done, err := a.inTheWay(record)
@@ -204,12 +201,4 @@ func (a *attempt) report(record job.Record) {
 		return
 	}
 	a.runner.log.Debug("job done", "job", a.lease.ID, "task", a.lease.Lane.Task, "attempt", a.us.Number, "took", took)
-}
-
-// tooLarge reports whether a write was refused for its size, by the client or
-// by the stream.
-func tooLarge(err error) bool {
-	var refused *jetstream.APIError
-	return errors.Is(err, nats.ErrMaxPayload) ||
-		errors.As(err, &refused) && refused.ErrorCode == jetstream.JSErrCodeStreamMessageExceedsMaximum
 }

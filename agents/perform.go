@@ -29,6 +29,7 @@ type attempt struct {
 	spec   job.Spec
 	us     job.Attempt
 	began  time.Time
+	ended  time.Time // of the handler
 
 	interrupts int
 	revision   uint64         // of the job's record as we wrote or saw it; 0 for none

@@ -327,10 +327,7 @@ func (r *Runner) delivered(s *laneState, p *stream.Pull, lease *stream.Lease) {
 	case r.stopped:
 		r.handBack(lease)
 	case s.limited():
-		r.admissions++
-		entry := &admission{runner: r, lane: s}
-		entry.count(1)
-		go r.admit(entry, lease)
+		r.admit(s, lease)
 	default:
 		r.hold(hold{
 			since: time.Now(),

@@ -58,6 +58,7 @@ type Gate struct {
 	number   int           // of the last request
 	inbox    string        // for answers
 	current  bool          // what there was is known
+	silent   bool          // it cannot be read, which was logged
 	sweeping bool
 	suspects map[suspect]time.Time // since when their jobs are gone
 }
@@ -205,7 +206,10 @@ func (g *Gate) load(ctx context.Context) {
 func (g *Gate) loaded(change kv.Change[Slots], err error) {
 	switch {
 	case change.Current:
-		g.current = true
+		if g.silent {
+			g.log.Info("quotas can be read again")
+		}
+		g.current, g.silent = true, false
 		for _, l := range g.lines {
 			if !l.loaded && !l.refused {
 				l.learn(Slots{Removed: true}, 0)
@@ -213,7 +217,10 @@ func (g *Gate) loaded(change kv.Change[Slots], err error) {
 			}
 		}
 	case change.Entry.Key == "":
-		g.log.Error("quotas cannot be read", "err", err)
+		if !g.silent {
+			g.log.Error("quotas cannot be read, will be tried again", "err", err)
+		}
+		g.silent = true
 	case err != nil:
 		g.refuse(g.line(g.set.nameOf(change.Entry.Key)), err)
 	default:
@@ -432,6 +439,7 @@ func (g *Gate) read(l *line) {
 // write writes a quota.
 func (g *Gate) write(l *line, next Slots) {
 	l.begin()
+	l.stamp(&next, time.Now())
 	base := l.revision
 	if next.Keeper != g.config.Dispatcher {
 		// Terms rise even where the quota's value was removed in between.

@@ -127,6 +127,15 @@ func (l *line) plan() (next Slots, ours []op, changed bool) {
 	return next, ours, next.serve(l.revision) || changed
 }
 
+// stamp notes on the holders that are new in next since when they hold.
+func (l *line) stamp(next *Slots, now time.Time) {
+	for i, c := range next.Holders {
+		if _, before := l.known.holder(c.Nonce); !before {
+			next.Holders[i].Since = now.UTC()
+		}
+	}
+}
+
 // entering lists the tickets that want a slot, in the order in which they are
 // to get it.
 func (l *line) entering() []*Ticket {

@@ -39,7 +39,7 @@ type UnknownError struct {
 
 // Error implements error.
 func (e *UnknownError) Error() string {
-	return fmt.Sprintf("%v %q in queue %s: create it first (asyncnats quota create %s %s)", ErrUnknown, e.Name, e.Queue, e.Queue, e.Name)
+	return fmt.Sprintf("%v %q in queue %s: create it first (asyncnats quota create %s --queue %s)", ErrUnknown, e.Name, e.Queue, e.Name, e.Queue)
 }
 
 // Unwrap returns [ErrUnknown].
@@ -141,7 +141,7 @@ func checkSize(size int) error {
 // change changes a quota by compare-and-set, and gives slots that became free
 // to waiters in the same write. A quota without a value is a removed one.
 func (s *Set) change(ctx context.Context, verb, name string, f func(*Slots) error) error {
-	step := fmt.Sprintf("%s quota %s of queue %s", verb, name, s.queue)
+	step := fmt.Sprintf("%s quota %s", verb, name)
 	if err := job.CheckQuota(name); err != nil {
 		return fmt.Errorf("%s: %w", step, err)
 	}
@@ -254,32 +254,23 @@ func (s *Set) forget(name string) {
 	delete(s.seen, name)
 }
 
-// Clean drops the claims of jobs that are over, as gone tells, and returns how
-// many they were (FEATURES 39). It is seldom needed: a slot is given back when
-// its job ends, and dispatchers sweep for what an administrator deleted. gone
-// must be sure.
-func (s *Set) Clean(ctx context.Context, name string, gone func(context.Context, Claim) (bool, error)) (dropped int, err error) {
+// Clean drops the claims of jobs that are over, and returns how many they were
+// (FEATURES 39). It is seldom needed: a slot is given back when its job ends, and
+// dispatchers sweep for what an administrator deleted. over returns those claims
+// whose jobs are surely over.
+func (s *Set) Clean(ctx context.Context, name string, over func(context.Context, []Claim) ([]Claim, error)) (dropped int, err error) {
 	quota, err := s.Quota(ctx, name)
 	if err != nil {
 		return 0, err
 	}
-	over := make(map[job.Nonce]job.Token)
-	for _, claim := range slices.Concat(quota.Holders, quota.Waiters) {
-		yes, err := gone(ctx, claim)
-		if err != nil {
-			return 0, fmt.Errorf("clean quota %s of queue %s: %w", name, s.queue, err)
-		}
-		if yes {
-			over[claim.Nonce] = claim.Token
-		}
-	}
-	if len(over) == 0 {
-		return 0, nil
+	claims, err := over(ctx, slices.Concat(quota.Holders, quota.Waiters))
+	if err != nil || len(claims) == 0 {
+		return 0, err
 	}
 	err = s.change(ctx, "clean", name, func(now *Slots) error {
 		dropped = 0
-		for nonce, token := range over {
-			if now.leave(nonce, token) {
+		for _, claim := range claims {
+			if now.leave(claim.Nonce, claim.Token) {
 				dropped++
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/asyncnats/asyncnats/kv"
 )
@@ -114,6 +115,7 @@ func (g *Gate) writeAll(lines []*line, nexts []Slots) {
 	writes := make([]kv.Write[Slots], len(lines))
 	for i, l := range lines {
 		l.begin()
+		l.stamp(&nexts[i], time.Now())
 		writes[i] = kv.Write[Slots]{Key: g.set.key(l.name), Value: nexts[i], Revision: l.revision}
 	}
 	go func() {

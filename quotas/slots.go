@@ -46,8 +46,8 @@ type Claim struct {
 	Sequence uint64 `msgpack:"seq" json:"sequence"`
 	// Interrupted jobs come before all others.
 	Interrupted bool `msgpack:"interrupted,omitempty" json:"interrupted,omitempty"`
-	// Since is when the job began to wait or, for a holder, when its attempt
-	// asked for the slot; by its dispatcher's clock.
+	// Since is when the job began to wait or, for a holder, when it got the
+	// slot; by the clock of a dispatcher. Attempts that take over keep it.
 	Since time.Time `msgpack:"since" json:"since"`
 
 	// Fence is a holder's fencing token.
@@ -151,7 +151,7 @@ func (s *Slots) enter(c Claim, base uint64) (changed bool) {
 		if s.Holders[i].Token == c.Token {
 			return false
 		}
-		c.Fence = s.nextFence(base)
+		c.Fence, c.Since = s.nextFence(base), s.Holders[i].Since
 		s.Holders[i] = c
 		return true
 	}
@@ -160,7 +160,7 @@ func (s *Slots) enter(c Claim, base uint64) (changed bool) {
 		if old.Token == c.Token {
 			return false
 		}
-		c.Passed, c.Reserves = old.Passed, old.Reserves
+		c.Passed, c.Reserves, c.Since = old.Passed, old.Reserves, old.Since
 		s.Waiters = slices.Delete(s.Waiters, i, i+1)
 	}
 	i, _ := slices.BinarySearchFunc(s.Waiters, c, func(w, c Claim) int {

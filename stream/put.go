@@ -173,11 +173,18 @@ func (q *Queue) publish(ctx context.Context, msg *nats.Msg) error {
 	try, cancel := context.WithTimeout(ctx, tryPatience)
 	defer cancel()
 	_, err := q.ns.js.PublishMsg(try, msg)
-	var refused *jetstream.APIError
-	if errors.As(err, &refused) && refused.ErrorCode == jetstream.JSErrCodeStreamMessageExceedsMaximum {
+	if tooLarge(err) {
 		return &TooLargeError{What: "job", Size: payload(msg), Max: q.maxMsgSize}
 	}
 	return err
+}
+
+// tooLarge reports whether a write was refused for its size, by the client or
+// by the stream.
+func tooLarge(err error) bool {
+	var refused *jetstream.APIError
+	return errors.Is(err, nats.ErrMaxPayload) ||
+		errors.As(err, &refused) && refused.ErrorCode == jetstream.JSErrCodeStreamMessageExceedsMaximum
 }
 
 // payload is the size of a message as the server's limits count it.

@@ -38,7 +38,8 @@ func (q *Queue) recordOf(id job.ID, entry kv.Entry[job.Record], err error) (job.
 
 // Write writes a job's record on the condition that its revision is still the
 // one given, 0 for a job without a record, and returns the new revision. Where
-// it is not, the error is [kv.ErrConflict].
+// it is not, the error is [kv.ErrConflict]; for a result that does not fit, a
+// [*TooLargeError].
 //
 // A completed record lives for as long as keep says, and at least twice the
 // ack wait, for a redelivery must find it; any other lives until it is
@@ -49,10 +50,16 @@ func (q *Queue) Write(ctx context.Context, id job.ID, record job.Record, revisio
 		ttl = q.keepFor(keep)
 	}
 	key := q.names.record(id)
+	var err error
 	if revision == 0 {
-		return q.records.Create(ctx, key, record, ttl)
+		revision, err = q.records.Create(ctx, key, record, ttl)
+	} else {
+		revision, err = q.records.Update(ctx, key, record, revision, ttl)
 	}
-	return q.records.Update(ctx, key, record, revision, ttl)
+	if tooLarge(err) && record.Outcome != nil {
+		err = &TooLargeError{What: "result", Size: len(record.Outcome.Result.Data), Max: int(q.conn().MaxPayload())}
+	}
+	return revision, err
 }
 
 func (q *Queue) keepFor(keep job.Keep) time.Duration {

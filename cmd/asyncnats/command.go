@@ -141,7 +141,7 @@ func environment(ctx context.Context) []string {
 	if !ok {
 		return nil
 	}
-	return []string{
+	env := []string{
 		"ASYNCNATS_JOB=" + info.ID.String(),
 		"ASYNCNATS_QUEUE=" + info.Queue,
 		"ASYNCNATS_TASK=" + info.Task,
@@ -149,6 +149,10 @@ func environment(ctx context.Context) []string {
 		"ASYNCNATS_DISPATCHER=" + info.Dispatcher,
 		"ASYNCNATS_AGENT=" + info.Agent,
 	}
+	for quota, fence := range info.Fences {
+		env = append(env, "ASYNCNATS_FENCE_"+quota+"="+strconv.FormatUint(fence, 10))
+	}
+	return env
 }
 
 // parseResult makes a value of what a command printed: JSON as it is, other

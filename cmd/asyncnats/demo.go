@@ -30,7 +30,7 @@ type demoCmd struct {
 
 // Help is shown below the usage.
 func (*demoCmd) Help() string {
-	return `Everything is real and runs in this one process: a NATS server with its data in a temporary folder, a queue, and two dispatchers that share it, each on a connection of its own. Every file is a job: it is read, and its lines are counted and its SHA-256 is computed. Nothing is left behind.`
+	return `Everything is real and runs in this one process: a NATS server with its data in a temporary folder, a queue, and two dispatchers that share it, each on a connection of its own. Every file is a job: it is read, and its lines are counted and its SHA-256 is computed. Then the largest are compressed by jobs that name a quota of two, so that no more than two of them run at once, whoever has places. Nothing is left behind.`
 }
 
 // Run runs the demo.
@@ -52,15 +52,16 @@ func (c *demoCmd) Run(ctx context.Context, a *app) error {
 	defer root.Close()
 	fmt.Fprintf(a.out, "%s in %s, a job each: nats-server %s and two dispatchers in this process\n\n", plural(len(files), "file"), c.Dir, server.VERSION)
 	d := &demo{root: root, token: rand.Text(), log: a.err, progress: newProgress(a.err, len(files))}
-	results, elapsed, err := d.run(ctx, files)
+	done, err := d.run(ctx, files)
 	if d.progress != nil {
 		_ = d.progress.Clear() // it is gone already unless the run was cut short
 	}
 	if err != nil {
 		return err
 	}
-	printDemo(a.out, results, c.Rows)
-	printTotals(a.out, results, elapsed)
+	printDemo(a.out, done.files, c.Rows)
+	printTotals(a.out, done.files, done.elapsed)
+	printPacked(a.out, done.packed)
 	if more {
 		fmt.Fprintf(a.out, "There are more files in %s: --limit %d ended the list.\n", c.Dir, c.Limit)
 	}
@@ -74,6 +75,28 @@ type demo struct {
 	token    string // keeps others on this machine out of the server
 	log      io.Writer
 	progress *progressbar.ProgressBar // nil where nobody looks
+	packing  gauge                    // of jobs that compress
+}
+
+// demoAgents has the agent of each dispatcher.
+var demoAgents = []agents.Agent{
+	{Name: "main", Size: agents.DefaultSize},
+	{Name: "reader", Size: agents.DefaultSize, Filter: []string{"file.>"}},
+}
+
+// places is how many jobs the dispatchers can perform at once.
+func places() (n int) {
+	for _, agent := range demoAgents {
+		n += agent.Size
+	}
+	return n
+}
+
+// demoResult is what became of the demo's jobs.
+type demoResult struct {
+	files   []fileResult
+	elapsed time.Duration // from the first put of a file's job to the last outcome
+	packed  packResult
 }
 
 // newProgress returns nil where w is not a terminal.
@@ -86,19 +109,19 @@ func newProgress(w io.Writer, files int) *progressbar.ProgressBar {
 		progressbar.OptionThrottle(50*time.Millisecond), progressbar.OptionClearOnFinish())
 }
 
-// run performs a job for each file and returns what became of them, in the
-// order of files, and the time from the first put to the last outcome.
-func (d *demo) run(ctx context.Context, files []string) (results []fileResult, elapsed time.Duration, err error) {
+// run performs a job for each file and then the jobs under a quota, and
+// returns what became of them, in the order of files.
+func (d *demo) run(ctx context.Context, files []string) (done demoResult, err error) {
 	store, err := os.MkdirTemp("", "asyncnats-demo-")
 	if err != nil {
-		return nil, 0, err
+		return done, err
 	}
 	defer func() { err = errors.Join(err, removeStore(store)) }()
 	ns, err := startServer(&server.Options{
 		Host: "127.0.0.1", Port: server.RANDOM_PORT, Authorization: d.token, StoreDir: store, ServerName: "asyncnats-demo",
 	}, d.log)
 	if err != nil {
-		return nil, 0, err
+		return done, err
 	}
 	defer func() {
 		ns.Shutdown()
@@ -106,34 +129,37 @@ func (d *demo) run(ctx context.Context, files []string) (results []fileResult, e
 	}()
 	nc, err := d.connect(ns, "producer")
 	if err != nil {
-		return nil, 0, err
+		return done, err
 	}
 	defer nc.Close()
 	client, err := asyncnats.Connect(ctx, nc, asyncnats.Config{})
 	if err != nil {
-		return nil, 0, err
+		return done, err
 	}
 	q, err := client.CreateQueue(ctx, job.DefaultQueue, asyncnats.QueueConfig{})
 	if err != nil {
-		return nil, 0, err
+		return done, err
 	}
 	stop, err := d.dispatch(ctx, ns)
 	if err != nil {
-		return nil, 0, err
+		return done, err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 
 	began := time.Now()
 	jobs, err := putFiles(ctx, q, files)
 	if err != nil {
-		return nil, 0, err
+		return done, err
 	}
 	if err := d.await(ctx, jobs); err != nil {
-		return nil, 0, err
+		return done, err
 	}
-	elapsed = time.Since(began)
-	results, err = collect(ctx, q, jobs, files)
-	return results, elapsed, err
+	done.elapsed = time.Since(began)
+	if done.files, err = collect(ctx, q, jobs, files); err != nil {
+		return done, err
+	}
+	done.packed, err = d.packLargest(ctx, q, done.files)
+	return done, err
 }
 
 func (d *demo) connect(ns *server.Server, name string) (*nats.Conn, error) {
@@ -151,13 +177,13 @@ func (d *demo) dispatch(ctx context.Context, ns *server.Server) (stop func() err
 		running.Wait()
 		return errors.Join(errs...)
 	}
-	for _, agent := range []agents.Agent{{Name: "main"}, {Name: "reader", Filter: []string{"file.>"}}} {
+	for _, agent := range demoAgents {
 		nc, err := d.connect(ns, "dispatcher with agent "+agent.Name)
 		if err != nil {
 			return nil, errors.Join(err, stop())
 		}
 		one, err := dispatcher.New(nc, dispatcher.Config{
-			UUID: uuid.New(), Handlers: []job.Handler{digest.Handle(d.digest)}, Agents: []agents.Agent{agent},
+			UUID: uuid.New(), Handlers: []job.Handler{digest.Handle(d.digest), pack.Handle(d.pack)}, Agents: []agents.Agent{agent},
 			Log: slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelError})),
 		})
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -48,6 +49,32 @@ func TestDemo(t *testing.T) {
 	}
 }
 
+// TestDemoQuota: what the demo says of its quota is what its handlers saw.
+func TestDemoQuota(t *testing.T) {
+	x := newTool(t, "")
+	for i := range 12 {
+		noise := make([]byte, packMost+1)
+		rand.NewChaCha8([32]byte{byte(i)}).Read(noise)
+		x.write(fmt.Sprintf("files/%d", i), string(noise))
+	}
+	out := x.ok("demo", "files")
+	if !regexp.MustCompile(`(?m)^12 jobs under a quota of 2, on 6 places: at most [12] at once, 3\.1 MB compressed to .*, 0 failed\.$`).MatchString(out) {
+		t.Error(out)
+	}
+}
+
+func TestGauge(t *testing.T) {
+	var g gauge
+	first, second := g.enter(), g.enter()
+	first()
+	third := g.enter()
+	second()
+	third()
+	if g.peak() != 2 || g.now != 0 {
+		t.Errorf("%d at once, %d now, want 2 and 0", g.peak(), g.now)
+	}
+}
+
 func TestDemoLimit(t *testing.T) {
 	x := newTool(t, "")
 	for _, name := range []string{"a", "b", "c"} {
@@ -68,14 +95,16 @@ func TestDemoFailure(t *testing.T) {
 	}
 	defer root.Close()
 	d := &demo{root: root, token: "secret", log: t.Output()}
-	results, elapsed, err := d.run(t.Context(), []string{"here", "gone"})
+	done, err := d.run(t.Context(), []string{"here", "gone"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	printDemo(&out, results, 20)
-	printTotals(&out, results, elapsed)
-	contains(t, out.String(), "here  ", "gone  failed", "no such file", "2 jobs in", "1 failed.")
+	printDemo(&out, done.files, 20)
+	printTotals(&out, done.files, done.elapsed)
+	printPacked(&out, done.packed)
+	contains(t, out.String(), "here  ", "gone  failed", "no such file", "2 jobs in", "read, 1 failed.",
+		"\n2 jobs under a quota of 2", ", 5 B compressed to ", "s, 1 failed.")
 }
 
 func TestLineCounter(t *testing.T) {

@@ -33,7 +33,7 @@ type dispatchCmd struct {
 func (*dispatchCmd) Help() string {
 	return `A command is run by the shell (sh -c). It gets the job's argument on stdin, in JSON (nothing where there is none), and prints the result: JSON, or text, which becomes a string. The job is over when the command has ended and its output is closed. An exit status other than 0 is a failure, with the end of stderr as its message.
 
-In the environment: ASYNCNATS_JOB, ASYNCNATS_QUEUE, ASYNCNATS_TASK, ASYNCNATS_ATTEMPT, ASYNCNATS_DISPATCHER and ASYNCNATS_AGENT.
+In the environment: ASYNCNATS_JOB, ASYNCNATS_QUEUE, ASYNCNATS_TASK, ASYNCNATS_ATTEMPT, ASYNCNATS_DISPATCHER, ASYNCNATS_AGENT and, for each quota, ASYNCNATS_FENCE_<quota>, its fencing token.
 
 SIGINT or SIGTERM stops the dispatcher: it takes no more jobs and lets commands go on for --grace. Commands that have to end then, or because of the job's timeout, get SIGTERM and a little later SIGKILL, with all they have started; the jobs of a stopping dispatcher start again elsewhere. A second signal kills them at once. If the dispatcher itself is killed (SIGKILL) its commands go on beside the next attempt.
 

@@ -99,6 +99,7 @@ func printView(w io.Writer, v view) {
 	line("job", v.ID.String())
 	line("queue", v.Queue)
 	line("task", v.Task)
+	line("quotas", strings.Join(v.Quotas, ", "))
 	line("state", v.word())
 	line("put", clock(v.Put))
 	line("by", v.By)

@@ -120,6 +120,10 @@ func TestJobs(t *testing.T) {
 		}
 		contains(t, r.err, "job stays is not completed yet")
 	})
+	t.Run("fence", func(t *testing.T) {
+		x.ok("quota", "create", "lock")
+		contains(t, x.ok("put", "env", "--wait", "--quota", "lock"), "ASYNCNATS_FENCE_lock=")
+	})
 	t.Run("remove", func(t *testing.T) {
 		r := x.run("", "queue", "rm", "default")
 		if r.code != exitFailed {
@@ -147,6 +151,7 @@ func TestErrors(t *testing.T) {
 	s := natstest.Start(t, nil)
 	x := newTool(t, s.ClientURL())
 	x.ok("queue", "add", "default")
+	x.ok("quota", "create", "one")
 	const nowhere = "nats://name:secret@127.0.0.1:1"
 	for _, row := range []struct {
 		name string
@@ -178,6 +183,22 @@ func TestErrors(t *testing.T) {
 		{"no queue, dispatch", []string{"dispatch", "--handle", "a=cat", "--queue", "none"}, exitNotFound, "asyncnats queue add none"},
 		{"no job, show", []string{"job", "show", "none"}, exitNotFound, "no such job"},
 		{"no job, wait", []string{"job", "wait", "none"}, exitNotFound, "no such job"},
+		{"quota exists", []string{"quota", "create", "one", "--size", "2"}, exitFailed, "quota exists: its size is 1"},
+		{"illegal quota, create", []string{"quota", "create", "a.b"}, exitUsage, "illegal quota name"},
+		{"illegal quota, info", []string{"quota", "info", "a b"}, exitUsage, "illegal quota name"},
+		{"illegal quota, put", []string{"put", "a", "--quota", "a b"}, exitUsage, "illegal quota name"},
+		{"negative size, create", []string{"quota", "create", "new", "--size=-1"}, exitUsage, "must be at least 0"},
+		{"negative size, set", []string{"quota", "set", "one", "--", "-1"}, exitUsage, "must be at least 0"},
+		{"no size, set", []string{"quota", "set", "one"}, exitUsage, `expected "<size>"`},
+		{"no quota, set", []string{"quota", "set", "none", "2"}, exitNotFound, `unknown quota "none" in queue default`},
+		{"no quota, info", []string{"quota", "info", "none"}, exitNotFound, `unknown quota "none" in queue default`},
+		{"no quota, rm", []string{"quota", "rm", "none"}, exitNotFound, `unknown quota "none" in queue default`},
+		{"no quota, clean", []string{"quota", "clean", "none"}, exitNotFound, `unknown quota "none" in queue default`},
+		{"no quota, put", []string{"put", "a", "--quota", "one", "--quota", "none"}, exitNotFound, `put a: unknown quota "none" in queue default`},
+		{"no quota, put of several", []string{"put", "a", "1", "2", "--quota", "none", "--json"}, exitNotFound, `unknown quota "none" in queue default`},
+		{"no queue, quota create", []string{"quota", "create", "new", "--queue", "none"}, exitNotFound, "asyncnats queue add none"},
+		{"no queue, quota ls", []string{"quota", "ls", "--queue", "none"}, exitNotFound, "asyncnats queue add none"},
+		{"nobody there, quota", []string{"quota", "ls", "--server", nowhere}, exitUnreachable, "no server answers"},
 		{"handle", []string{"dispatch", "--handle", "a"}, exitUsage, "must be TASK=COMMAND"},
 		{"no handle", []string{"dispatch"}, exitUsage, "--handle=TASK=COMMAND"},
 		{"two handlers", []string{"dispatch", "--handle", "a=cat", "--handle", "a=wc"}, exitUsage, "two handlers"},
@@ -206,6 +227,9 @@ func TestErrors(t *testing.T) {
 			contains(t, r.err, row.text)
 		})
 	}
+	if out := x.ok("job", "ls", "--json"); out != "[]\n" {
+		t.Errorf("jobs were put all the same: %s", out)
+	}
 }
 
 func TestContext(t *testing.T) {
@@ -226,7 +250,7 @@ func TestContext(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	x := newTool(t, "")
-	contains(t, x.ok("--help"), "queue info", "--context=NAME", "Exit codes:")
+	contains(t, x.ok("--help"), "queue info", "quota create", "--context=NAME", "Exit codes:")
 	contains(t, x.ok("put", "--help"), "--retry-interrupts", "asyncnats put text.count", "  3  the job failed")
 	contains(t, x.ok("--version"), "asyncnats ")
 }

@@ -1,6 +1,7 @@
-// Command asyncnats looks after the queues and jobs of asyncnats: it creates
-// queues, puts jobs and waits for them, shows what is going on, performs jobs
-// by running commands, and brings a NATS server for where there is none.
+// Command asyncnats looks after the queues, quotas and jobs of asyncnats: it
+// creates queues and quotas, puts jobs and waits for them, shows what is going
+// on, performs jobs by running commands, and brings a NATS server for where
+// there is none.
 //
 //	asyncnats demo
 //	asyncnats server
@@ -34,6 +35,7 @@ type cli struct {
 	Demo     demoCmd     `cmd:"" help:"Try it: a job for each file in a folder, two dispatchers, nothing installed."`
 	Server   serverCmd   `cmd:"" help:"Run a NATS server for a laptop or a small installation."`
 	Queue    queueCmd    `cmd:"" help:"Create, list, show and remove queues."`
+	Quota    quotaCmd    `cmd:"" help:"Limit how many jobs run at once: create, resize, list, show and remove quotas."`
 	Put      putCmd      `cmd:"" help:"Put a job on a queue."`
 	Job      jobCmd      `cmd:"" help:"Show, list and wait for jobs."`
 	Dispatch dispatchCmd `cmd:"" help:"Perform jobs by running commands."`
@@ -46,6 +48,23 @@ type queueCmd struct {
 	Ls   queueLsCmd   `cmd:"" help:"List the queues."`
 	Info queueInfoCmd `cmd:"" help:"Show what is in a queue and who serves it."`
 	Rm   queueRmCmd   `cmd:"" help:"Remove a queue with its jobs and their outcomes."`
+}
+
+type quotaCmd struct {
+	Create quotaCreateCmd `cmd:"" help:"Create a quota."`
+	Set    quotaSetCmd    `cmd:"" help:"Change the size of a quota."`
+	Ls     quotaLsCmd     `cmd:"" help:"List the quotas of a queue."`
+	Info   quotaInfoCmd   `cmd:"" help:"Show who has the slots of a quota and who waits for one."`
+	Rm     quotaRmCmd     `cmd:"" help:"Remove a quota: it limits nothing any more."`
+	Clean  quotaCleanCmd  `cmd:"" help:"Drop what jobs that are over still hold of a quota; seldom needed."`
+}
+
+// Help is shown below the usage.
+func (*quotaCmd) Help() string {
+	return `A quota limits how many of the jobs that name it run at once, over all dispatchers of its queue. A job that runs has a slot of it; the others wait, in the order of the queue.
+
+    asyncnats quota create gpu --size 2
+    asyncnats put image.render '"cat.png"' --quota gpu`
 }
 
 type jobCmd struct {

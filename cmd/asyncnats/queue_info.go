@@ -47,14 +47,15 @@ func printQueue(w io.Writer, info asyncnats.QueueInfo) {
 	}
 	if len(info.Lanes) > 0 {
 		fmt.Fprintln(w)
-		t := newTable(w, "task", "pending", "assigned", "served by", "")
-		alignRight(t, 2, 3, 4)
+		t := newTable(w, "task", "quotas", "pending", "assigned", "served by", "")
+		alignRight(t, 3, 4, 5)
+		t.SuppressEmptyColumns()
 		for _, lane := range info.Lanes {
 			note := ""
 			if lane.Served == 0 && lane.Pending > 0 {
 				note = "no dispatcher takes this task"
 			}
-			t.AppendRow([]any{lane.Task, lane.Pending, lane.Assigned, lane.Served, note})
+			t.AppendRow([]any{lane.Task, strings.Join(lane.Quotas, ", "), lane.Pending, lane.Assigned, lane.Served, note})
 		}
 		t.Render()
 	}

@@ -43,10 +43,12 @@ func (c *queueLsCmd) Run(ctx context.Context, a *app) error {
 	alignRight(t, 2, 3, 4, 5, 6)
 	for _, info := range infos {
 		assigned := 0
+		tasks := make(map[string]bool)
 		for _, lane := range info.Lanes {
 			assigned += lane.Assigned
+			tasks[lane.Task] = true
 		}
-		t.AppendRow([]any{info.Name, info.Messages, assigned, len(info.Lanes), len(info.Dispatchers), size(int64(info.Bytes))})
+		t.AppendRow([]any{info.Name, info.Messages, assigned, len(tasks), len(info.Dispatchers), size(int64(info.Bytes))})
 	}
 	t.Render()
 	return nil

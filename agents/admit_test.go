@@ -1,0 +1,234 @@
+package agents
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/asyncnats/asyncnats/internal/natstest"
+	"github.com/asyncnats/asyncnats/stream"
+)
+
+// Lanes whose jobs name quotas are waited on, whatever the others do; how many
+// of their jobs are given out is the server's to limit.
+func TestPlanWithQuotas(t *testing.T) {
+	cold, hot := laneView{}, laneView{hot: true}
+	limited, limitedDue := laneView{limited: true}, laneView{limited: true, due: true}
+	for name, row := range map[string]struct {
+		view view
+		want []order
+		next int
+	}{
+		"idle: waited on as others": {
+			view{size: 4, idle: 4, lanes: []laneView{cold, limited}},
+			[]order{{0, 2, true}, {1, 2, true}}, 0,
+		},
+		"idle: what waits already is left": {
+			view{size: 4, idle: 4, lanes: []laneView{{limited: true, waiting: true}, cold}},
+			[]order{{1, 2, true}}, 0,
+		},
+		"behind a hot one that takes all the room: it has the next turn": {
+			view{size: 4, idle: 4, lanes: []laneView{hot, limited}},
+			[]order{{0, 4, false}}, 1,
+		},
+		"beside a hot one: it is waited on for one job": {
+			view{size: 4, idle: 4, lanes: []laneView{limited, hot}},
+			[]order{{0, 1, true}, {1, 4, false}}, 0,
+		},
+		"its turn is not the hot one's": {
+			view{size: 4, taken: 3, idle: 1, lanes: []laneView{limited, hot, hot}, next: 1},
+			[]order{{1, 1, false}}, 2,
+		},
+		"not asked when it is due": {
+			view{size: 2, taken: 1, idle: 1, lanes: []laneView{limitedDue, hot}},
+			[]order{{0, 1, true}, {1, 1, false}}, 0,
+		},
+		"what waits already is left beside a hot one": {
+			view{size: 2, idle: 2, lanes: []laneView{{limited: true, waiting: true, due: true}, hot}},
+			[]order{{1, 2, false}}, 0,
+		},
+		"full": {view{size: 2, taken: 2, lanes: []laneView{limited, hot}}, nil, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, next := plan(row.view)
+			if diff := cmp.Diff(row.want, got, orders); diff != "" || next != row.next {
+				t.Errorf("next %d, want %d; orders (-want +got):\n%s", next, row.next, diff)
+			}
+		})
+	}
+}
+
+// Whatever the state, no pull that does not wait goes to a lane with quotas, nor
+// a second one that does.
+func TestPlanWithQuotasInvariants(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	for range 100_000 {
+		v := view{size: 1 + r.IntN(8), lanes: make([]laneView, 1+r.IntN(6))}
+		v.taken = r.IntN(v.size + 2)
+		v.idle, v.next = v.size-v.taken, r.IntN(len(v.lanes))
+		for i := range v.lanes {
+			v.lanes[i] = laneView{asked: r.IntN(4) == 0, waiting: r.IntN(4) == 0, due: r.IntN(2) == 0, limited: r.IntN(2) == 0}
+			v.lanes[i].hot = !v.lanes[i].limited && r.IntN(2) == 0
+			if v.lanes[i].limited {
+				v.lanes[i].asked = false
+			}
+		}
+		got, _ := plan(v)
+		for _, o := range got {
+			if v.lanes[o.lane].limited && (!o.waiting || v.lanes[o.lane].waiting) {
+				t.Fatalf("%+v: bad order %+v", v, o)
+			}
+		}
+	}
+}
+
+// A job that names quotas is counted where it stands: as one that may get its
+// slots at once, or as one that waits; and once it has a place, or is gone,
+// nowhere.
+func TestAdmissionIsCounted(t *testing.T) {
+	r := &Runner{}
+	one, other := &laneState{}, &laneState{}
+	want := func(what string, entering, queuedOne, queuedOther int) {
+		t.Helper()
+		if r.entering != entering || one.queued != queuedOne || other.queued != queuedOther {
+			t.Errorf("%s: entering %d, queued %d and %d; want %d, %d and %d", what, r.entering, one.queued, other.queued, entering, queuedOne, queuedOther)
+		}
+	}
+	var all []*admission
+	for _, lane := range []*laneState{one, one, other} {
+		entry := &admission{runner: r, lane: lane}
+		entry.count(1)
+		all = append(all, entry)
+	}
+	want("delivered", 3, 0, 0)
+	all[0].move(queued)
+	want("one waits", 2, 1, 0)
+	all[0].move(queued)
+	want("it still waits", 2, 1, 0)
+	all[2].move(queued)
+	want("one of another lane waits", 1, 1, 1)
+	all[1].move(outside)
+	want("one got its slots at once", 0, 1, 1)
+	all[1].move(queued)
+	want("late word of it", 0, 1, 1)
+	for range 2 {
+		for _, entry := range all {
+			entry.move(outside)
+		}
+		want("all are gone", 0, 0, 0)
+	}
+}
+
+// An agent does not ask for more jobs of a lane than it has places, where that
+// many wait for a slot; and keeps a place for those that may get theirs at once.
+func TestPullWithQuotas(t *testing.T) {
+	natstest.Run(t, func(t *testing.T, s *natstest.Server) {
+		queue, link := newQueue(t, s)
+		sink := stream.Sink{Deliver: func(*stream.Pull, *stream.Lease) {}, End: func(*stream.Pull, error) {}}
+		state := func(quotas ...string) *laneState {
+			lane := stream.LaneOf("a", quotas)
+			tap, err := queue.Tap(t.Context(), lane, link, sink)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(tap.Close)
+			return &laneState{lane: lane, tap: tap}
+		}
+		for name, row := range map[string]struct {
+			queued, entering, running int
+			limited, plain            bool // which is waited on
+		}{
+			"idle":                         {0, 0, 0, true, true},
+			"one waits":                    {1, 0, 0, true, true},
+			"as many wait as there places": {2, 0, 0, false, true},
+			"more wait":                    {5, 0, 0, false, true},
+			"one may get its slot":         {1, 1, 0, true, true},
+			"two may":                      {0, 2, 0, false, false},
+			"one may, one runs":            {0, 1, 1, false, false},
+			"two run":                      {0, 0, 2, false, false},
+		} {
+			limited, plain := state("gpu"), state()
+			limited.queued = row.queued
+			r := NewRunner(Config{Agent: Agent{Name: "main", Size: 2}, Queue: queue, Link: link})
+			r.lanes, r.entering, r.running = []*laneState{limited, plain}, row.entering, row.running
+			r.pull(time.Now())
+			if got := limited.waiting != nil; got != row.limited {
+				t.Errorf("%s: the lane with quotas is waited on: %t", name, got)
+			}
+			if got := plain.waiting != nil; got != row.plain {
+				t.Errorf("%s: the other is waited on: %t", name, got)
+			}
+			r.cancelPulls()
+		}
+	})
+}
+
+func newQueue(t *testing.T, s *natstest.Server) (*stream.Queue, *stream.Link) {
+	t.Helper()
+	js := s.JetStream(t)
+	namespace, err := stream.Open(t.Context(), js, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	queue, err := namespace.CreateQueue(t.Context(), "media", stream.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return queue, stream.NewLink(js.Conn(), time.Second)
+}
+
+// However many more a lane with quotas has, it does not become hot.
+func TestLaneWithQuotasIsNotHot(t *testing.T) {
+	r := &Runner{stopped: true}
+	for name, row := range map[string]struct {
+		quotas  []string
+		pending uint64
+		want    bool
+	}{
+		"more to be had":              {nil, 5, true},
+		"nothing more":                {nil, 0, false},
+		"more to be had, with quotas": {[]string{"gpu"}, 5, false},
+		"nothing more, with quotas":   {[]string{"gpu"}, 0, false},
+	} {
+		s := &laneState{lane: stream.LaneOf("a", row.quotas)}
+		r.delivered(s, nil, &stream.Lease{Pending: row.pending})
+		if s.hot != row.want {
+			t.Errorf("%s: hot is %t", name, s.hot)
+		}
+	}
+}
+
+// Who has a slot gets the next place, before those who came earlier and need
+// none.
+func TestSlotsComeFirst(t *testing.T) {
+	r := &Runner{size: 1, running: 1}
+	var order []string
+	add := func(name string, first bool) {
+		r.hold(hold{since: time.Now(), first: first, start: func() { order = append(order, name); r.running++ }, refuse: func() {}})
+	}
+	add("a", false)
+	add("slot 1", true)
+	add("b", false)
+	add("slot 2", true)
+	for range 4 {
+		r.running--
+		r.step(time.Now())
+	}
+	if diff := cmp.Diff([]string{"slot 1", "slot 2", "a", "b"}, order); diff != "" {
+		t.Errorf("started (-want +got):\n%s", diff)
+	}
+	// A free place is theirs at once, and a stopped runner has none.
+	r.running, order = 0, nil
+	add("slot 3", true)
+	r.stopped, r.running = true, 0
+	refused := false
+	r.hold(hold{since: time.Now(), first: true, start: func() { t.Error("started") }, refuse: func() { refused = true }})
+	r.step(time.Now())
+	if !cmp.Equal(order, []string{"slot 3"}) || !refused {
+		t.Errorf("started %q; refused %t", order, refused)
+	}
+}
