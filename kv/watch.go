@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -58,9 +59,22 @@ func (b *Bucket[T]) Watch(ctx context.Context, pattern string) iter.Seq2[Change[
 // stop ends a watcher. It takes what is still on its way, for whose sake
 // the watcher's goroutine would wait for ever.
 func stop(watcher jetstream.KeyWatcher) {
-	_ = watcher.Stop() // fails where the connection is closed, and the watcher with it
+	// Stopping fails where the connection is closed, and the watcher with it;
+	// if that was while the watcher was made, its channel is never closed.
+	var patience <-chan time.Time
+	if err := watcher.Stop(); err != nil {
+		patience = time.After(time.Second)
+	}
 	go func() {
-		for range watcher.Updates() {
+		for {
+			select {
+			case _, open := <-watcher.Updates():
+				if !open {
+					return
+				}
+			case <-patience:
+				return
+			}
 		}
 	}()
 }

@@ -124,7 +124,9 @@ func (l *line) plan() (next Slots, ours []op, changed bool) {
 			changed = next.do(o, l.revision) || changed
 		}
 	}
-	return next, ours, next.serve(l.revision) || changed
+	// What was asked for already may make room, which is not another wish.
+	served := next.serve(l.revision)
+	return next, ours, changed || served && len(l.sent) == 0
 }
 
 // stamp notes on the holders that are new in next since when they hold.
