@@ -79,7 +79,7 @@ func printQuota(w io.Writer, quota asyncnats.Quota, info asyncnats.QueueInfo, no
 func printClaims(w io.Writer, quota asyncnats.Quota, silent func(quotas.Claim) bool, now time.Time) {
 	if len(quota.Holders) > 0 {
 		fmt.Fprintln(w)
-		t := newTable(w, "holder", "dispatcher", "asked", "fence", "")
+		t := newTable(w, "holder", "dispatcher", "since", "fence", "")
 		alignRight(t, 3, 4)
 		for _, c := range quota.Holders {
 			note := ""
@@ -92,7 +92,7 @@ func printClaims(w io.Writer, quota asyncnats.Quota, silent func(quotas.Claim) b
 	}
 	if len(quota.Waiters) > 0 {
 		fmt.Fprintln(w)
-		t := newTable(w, "waiter", "dispatcher", "asked", "")
+		t := newTable(w, "waiter", "dispatcher", "since", "")
 		alignRight(t, 3)
 		for _, c := range quota.Waiters {
 			t.AppendRow([]any{c.ID, c.Dispatcher, age(c.Since, now), waits(c, silent(c))})

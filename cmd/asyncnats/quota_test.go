@@ -152,8 +152,8 @@ func TestQuotaFull(t *testing.T) {
 	}
 	dispatcher := quota.Holders[0].Dispatcher
 	for _, row := range []string{
-		`\nHOLDER +DISPATCHER +ASKED +FENCE\nfirst +` + dispatcher + ` +\S+s ago +\d+\n`,
-		`\nWAITER +DISPATCHER +ASKED\b.*\nsecond +` + dispatcher + ` +\S+s ago\n`,
+		`\nHOLDER +DISPATCHER +SINCE +FENCE\nfirst +` + dispatcher + ` +\S+s ago +\d+\n`,
+		`\nWAITER +DISPATCHER +SINCE\b.*\nsecond +` + dispatcher + ` +\S+s ago\n`,
 	} {
 		if !regexp.MustCompile(row).MatchString(out) {
 			t.Errorf("no %s in:\n%s", row, out)
@@ -252,11 +252,11 @@ func TestPrintQuota(t *testing.T) {
 quota gpu of queue media: size 1, 2 running, 5 waiting, 4 pending
 more run than its size: nothing starts until fewer do
 
-HOLDER  DISPATCHER      ASKED  FENCE
+HOLDER  DISPATCHER      SINCE  FENCE
 runs    d1          1m30s ago      7
 killed  d2             0s ago     12  its dispatcher does not answer
 
-WAITER   DISPATCHER      ASKED
+WAITER   DISPATCHER      SINCE
 again    d1          1m30s ago  was interrupted: comes first
 kept     d1          1m30s ago  needs several quotas: a slot is kept for it
 several  d1          1m30s ago  needs several quotas
