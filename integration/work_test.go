@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +27,12 @@ var (
 	// endless takes for ever with the dispatcher that it is given, until its
 	// context ends, and no time with any other.
 	endless = asyncnats.Define[string, string]("story.endless")
+	// limited sleep for the time they are given, for jobs that name quotas.
+	limited = [...]asyncnats.Task[time.Duration, asyncnats.None]{
+		asyncnats.Define[time.Duration, asyncnats.None]("limited.red"),
+		asyncnats.Define[time.Duration, asyncnats.None]("limited.green"),
+		asyncnats.Define[time.Duration, asyncnats.None]("limited.blue"),
+	}
 )
 
 // handlers performs the tasks, and notes starts and ends of all but noop in
@@ -62,6 +70,25 @@ func handlers(log string) []job.Handler {
 			}
 			return info.Dispatcher, nil
 		}),
+		limited[0].Handle(limitedNap(log)),
+		limited[1].Handle(limitedNap(log)),
+		limited[2].Handle(limitedNap(log)),
+	}
+}
+
+// limitedNap is nap, and notes whether it came to its end.
+func limitedNap(log string) func(context.Context, time.Duration) (asyncnats.None, error) {
+	return func(ctx context.Context, d time.Duration) (asyncnats.None, error) {
+		write := writer(log, ctx)
+		write("start")
+		select {
+		case <-time.After(d):
+			write("end")
+			return asyncnats.None{}, nil
+		case <-ctx.Done():
+			write("interrupted")
+			return asyncnats.None{}, context.Cause(ctx)
+		}
 	}
 }
 
@@ -70,30 +97,59 @@ type event struct {
 	Job        job.ID
 	Dispatcher string
 	Attempt    int
-	Event      string // "start", "end"
+	Event      string // "start", "end"; of limited tasks also "interrupted"
 	At         time.Time
+	Fences     string `json:",omitempty"` // "gpu=12 net=7"
+}
+
+// fence returns the fencing token of the attempt's slot in a quota, 0 for none.
+func (e event) fence(quota string) uint64 {
+	for pair := range strings.FieldsSeq(e.Fences) {
+		if name, fence, _ := strings.Cut(pair, "="); name == quota {
+			n, _ := strconv.ParseUint(fence, 10, 64)
+			return n
+		}
+	}
+	return 0
 }
 
 // note appends the start of the job under ctx to the log, and its end when the
-// returned function is called. Lines are appended whole, by any process.
+// returned function is called.
 func note(log string, ctx context.Context) (end func()) {
-	info, _ := job.FromContext(ctx)
-	write := func(what string) {
-		line, err := json.Marshal(event{info.ID, info.Dispatcher, info.Attempt, what, time.Now()})
-		if err != nil {
-			panic(err)
-		}
-		f, err := os.OpenFile(log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-		if err != nil {
-			panic(err)
-		}
-		defer f.Close()
-		if _, err := f.Write(append(line, '\n')); err != nil {
-			panic(err)
-		}
-	}
+	write := writer(log, ctx)
 	write("start")
 	return func() { write("end") }
+}
+
+// writer returns a function that appends what happens to the job under ctx to
+// the log.
+func writer(log string, ctx context.Context) (write func(what string)) {
+	info, _ := job.FromContext(ctx)
+	var fences []string
+	for quota, fence := range info.Fences {
+		fences = append(fences, fmt.Sprintf("%s=%d", quota, fence))
+	}
+	slices.Sort(fences)
+	return func(what string) {
+		appendEvent(log, event{info.ID, info.Dispatcher, info.Attempt, what, time.Now(), strings.Join(fences, " ")})
+	}
+}
+
+// appendEvent writes a line of the log. Lines are appended whole, by any
+// process.
+func appendEvent(log string, e event) {
+	line, err := json.Marshal(e)
+	if err != nil {
+		panic(err)
+	}
+	f, err := os.OpenFile(log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		panic(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(append(line, '\n')); err != nil {
+		panic(err)
+	}
 }
 
 // events reads the handlers' log.

@@ -47,8 +47,11 @@ func FuzzDecodeSpec(f *testing.F) {
 	seed(f, "spec-*")
 	f.Add([]byte(`{"arg":[1,{"a":null}],"retry":{"never":true},"keep":"none"}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		for _, lane := range []string{"text.shout", "image.thumbnail"} {
-			spec, err := job.DecodeSpec(body, lane, nil, other)
+		for _, lane := range []struct {
+			task   string
+			quotas []string
+		}{{"text.shout", nil}, {"image.thumbnail", nil}, {"image.thumbnail", []string{"db", "gpu"}}} {
+			spec, err := job.DecodeSpec(body, lane.task, lane.quotas, other)
 			if spec.Nonce.IsZero() {
 				t.Fatalf("no nonce; err %v", err)
 			}
@@ -59,7 +62,7 @@ func FuzzDecodeSpec(f *testing.F) {
 			if err != nil {
 				t.Fatalf("%#v cannot be encoded: %v", spec, err)
 			}
-			again, err := job.DecodeSpec(data, lane, nil, job.Nonce{})
+			again, err := job.DecodeSpec(data, lane.task, lane.quotas, job.Nonce{})
 			if err != nil {
 				t.Fatalf("%#v cannot be decoded: %v", spec, err)
 			}

@@ -50,6 +50,7 @@ var specs = map[string]job.Spec{
 		Attempt: 2,
 		Again:   true,
 	},
+	"spec-quotas": {Version: 1, Nonce: nonce, Task: "image.thumbnail", Quotas: []string{"db", "gpu"}},
 }
 
 // records are the records of the golden files.
@@ -71,6 +72,10 @@ var records = map[string]job.Record{
 			Attempt: 1, Dispatcher: first.Dispatcher, Agent: "main", At: put.Add(5 * time.Millisecond),
 		}},
 		By: "web-1", Put: put, Started: put.Add(time.Millisecond), Ended: put.Add(5 * time.Millisecond),
+	},
+	"record-quotas": {
+		Version: 1, Nonce: nonce, Task: "image.thumbnail", Quotas: []string{"db", "gpu"}, State: job.Active, Attempt: first,
+		Put: put, Started: put.Add(time.Millisecond),
 	},
 }
 
@@ -96,7 +101,7 @@ func TestGoldenSpecs(t *testing.T) {
 // TestGoldenJSONBodies reads the bodies written by hand, which say the same
 // as the msgpack ones of the same name.
 func TestGoldenJSONBodies(t *testing.T) {
-	for _, name := range []string{"spec-minimal", "spec-full"} {
+	for _, name := range []string{"spec-minimal", "spec-full", "spec-quotas"} {
 		body, err := os.ReadFile(filepath.Join("testdata", name+".json"))
 		if err != nil {
 			t.Fatal(err)

@@ -34,6 +34,11 @@ func TestNames(t *testing.T) {
 			[]string{"a.b", "a/b", "a=b"},
 		},
 		{
+			"quota", job.CheckQuota, 64, "1 to 64 letters, digits, '-' or '_'",
+			[]string{"gpu", "GPU", "a_b-C"},
+			[]string{"a.b", "a/b", "a=b"},
+		},
+		{
 			"task", job.CheckTask, 128, "1 to 128 letters, digits, '-' or '_', in parts joined by single dots, like image.thumbnail",
 			[]string{"image.thumbnail", "A.b-c.d_e", "a.b.c.d"},
 			[]string{".", ".a", "a.", "a..b", "a/b", "a=b"},
@@ -102,6 +107,7 @@ func TestNamesByByte(t *testing.T) {
 		"namespace": {job.CheckNamespace, digits + lower + "-_"},
 		"queue":     {job.CheckQueue, digits + lower + upper + "-_"},
 		"agent":     {job.CheckAgent, digits + lower + upper + "-_"},
+		"quota":     {job.CheckQuota, digits + lower + upper + "-_"},
 		"task":      {job.CheckTask, digits + lower + upper + "-_"},
 		"ID":        {func(s string) error { _, err := job.ParseID(s); return err }, digits + lower + upper + "-_/="},
 	} {

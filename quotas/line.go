@@ -31,6 +31,8 @@ type line struct {
 	reserving map[job.Nonce]bool // jobs for which a slot is to be kept free
 
 	sent     []*request // to the keeper, not answered yet, in order
+	since    time.Time  // when the term was learnt
+	resting  bool       // the term is left some time yet
 	take     bool       // this gate must become the keeper, and so end the term
 	guests   []*guest   // whom this gate writes for, as the keeper
 	included int        // of them, in the write under way
@@ -63,6 +65,7 @@ func (l *line) settled(nonce job.Nonce) bool {
 // learn takes what was read or written.
 func (l *line) learn(now Slots, revision uint64) {
 	if now.Term > l.known.Term {
+		l.since = time.Now()
 		l.sent, l.take = nil, false // void: they were for a term that is over
 	}
 	l.known, l.revision, l.newest, l.told = now, revision, max(l.newest, revision), time.Now()
@@ -106,11 +109,12 @@ func (l *line) plan() (next Slots, ours []op, changed bool) {
 	}
 	ahead := 0
 	for _, t := range l.entering() {
-		if !t.claim.Several && ahead >= l.depth() {
+		claimed := next.has(func(c Claim) bool { return c.Nonce == t.claim.Nonce })
+		if !t.claim.Several && !claimed && ahead >= l.depth() {
 			continue
 		}
 		ahead++
-		if t.marks[l.name].seen && next.has(func(c Claim) bool { return c.Nonce == t.claim.Nonce }) {
+		if t.marks[l.name].seen && claimed {
 			continue // where it stood another attempt of the job may stand now, which must not be replaced
 		}
 		do(opEnter, t.claim)

@@ -3,6 +3,7 @@ package quotas
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -41,9 +42,7 @@ func (g *Gate) stepSeveral() (blocked map[*line]bool) {
 		case ready && idle && !g.keepsAll(lines):
 			// Against a keeper's writes the slower write of several keys would
 			// be refused again and again.
-			for _, l := range lines {
-				l.take, l.dirty = l.known.Keeper != g.config.Dispatcher, true
-			}
+			g.takeAll(lines)
 		case ready && idle:
 			for i := range nexts {
 				nexts[i].admit(t.claim.Nonce, lines[i].revision)
@@ -63,6 +62,33 @@ func (g *Gate) stepSeveral() (blocked map[*line]bool) {
 	}
 	return blocked
 }
+
+// takeAll makes this gate the keeper of lines. Gates that need some in common
+// would take them from each other for ever; so each is left some time to its
+// keeper, and not the same by all.
+func (g *Gate) takeAll(lines []*line) {
+	rests := false
+	for _, l := range lines {
+		rest := termRest + rand.N(termRest) - time.Since(l.since)
+		if l.known.Keeper == g.config.Dispatcher || rest <= 0 && !l.resting {
+			continue
+		}
+		rests = true
+		if !l.resting {
+			l.resting = true
+			time.AfterFunc(rest, func() { g.box.Post(func() { l.resting, l.dirty = false, true }) })
+		}
+	}
+	if rests {
+		return
+	}
+	for _, l := range lines {
+		l.take, l.dirty = l.known.Keeper != g.config.Dispatcher, true
+	}
+}
+
+// termRest is how long a quota is left to its keeper at least.
+const termRest = 10 * time.Millisecond
 
 func (g *Gate) keepsAll(lines []*line) bool {
 	return !slices.ContainsFunc(lines, func(l *line) bool { return l.known.Keeper != g.config.Dispatcher })

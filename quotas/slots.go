@@ -193,14 +193,13 @@ func (s *Slots) remove(which func(Claim) bool) (changed bool) {
 // serve gives free slots to waiters, in order. One that needs slots in several
 // quotas is left waiting, for only [Slots.admit] knows whether it can have them
 // all; it is counted as passed by those behind it, and where it reserves a slot
-// that one is kept free. A removed quota has slots for all, so that nobody is
-// kept from one by being given it before the others.
+// that one is kept free.
 func (s *Slots) serve(base uint64) (changed bool) {
 	free := s.free()
 	waiting := s.Waiters[:0]
 	for _, c := range s.Waiters {
 		switch {
-		case c.Several && !s.Removed:
+		case c.Several:
 			if c.Reserves {
 				free--
 			}

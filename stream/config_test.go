@@ -23,6 +23,7 @@ func TestGolden(t *testing.T) {
 		"stream-replicas": streamConfig(names{"prod-1", "default"}, Config{Replicas: 3}.withDefaults()),
 		"consumer":        consumerConfig(n, lane, DefaultAckWait),
 		"consumer-long":   consumerConfig(n, Lane{Task: "build"}, time.Hour),
+		"consumer-quotas": consumerConfig(n, quotaLane, DefaultAckWait),
 	}
 	for name, config := range tests {
 		got, err := json.MarshalIndent(config, "", "  ")

@@ -12,6 +12,7 @@ import (
 
 func TestNames(t *testing.T) {
 	n, l, id := names{"async", "media"}, Lane{Task: "image.thumb"}, job.ID("a/b=c")
+	limited := LaneOf("image.thumb", []string{"db", "gpu"})
 	tests := map[string]string{
 		n.stream():            "ASYNC_media",
 		n.meta():              "async.media.meta",
@@ -25,6 +26,10 @@ func TestNames(t *testing.T) {
 		n.records():           "media.*",
 		n.laneKey(l):          "lane.media.image=thumb",
 		n.laneKeys():          "lane.media.*",
+		n.job(limited, id):    "async.media.job.image=thumb==db==gpu.a/b=c",
+		n.lane(limited):       "async.media.job.image=thumb==db==gpu.*",
+		n.laneKey(limited):    "lane.media.image=thumb==db==gpu",
+		quotasBucket("a-b"):   "A-B_QUOTAS",
 		recordsBucket("a-b"):  "A-B_JOBS",
 		dispatchersBucket(""): "_DISPATCHERS",
 	}
@@ -53,7 +58,11 @@ func TestParseLane(t *testing.T) {
 			t.Errorf("%s: %q (%s), %v", token, l.Task, l.Token(), err)
 		}
 	}
-	for _, token := range []string{"", "=", "a=", "=a", "a==", "==b", "a===b", "a==c==b", "a==b==b", "a==b=c", "a.b", "a/b", "a b", "*", ">", "ä", strings.Repeat("a", 129)} {
+	for _, token := range []string{
+		"", "=", "a=", "=a", "a.b", "a/b", "a b", "*", ">", "ä", strings.Repeat("a", 129),
+		"a==", "==b", "a===b", "a====b", "a==c==b", "a==b==b", "a==b=c", "a==b.c", "a==*", "a==b==", "a==" + strings.Repeat("b", 65),
+		strings.Repeat("a", 128) + "==" + strings.Repeat("b", 64) + "==" + strings.Repeat("c", 64), // legal each, too long together
+	} {
 		if l, err := ParseLane(token); err == nil {
 			t.Errorf("%q: lane %q, want an error", token, l.Task)
 		}
@@ -73,19 +82,24 @@ func TestParseJob(t *testing.T) {
 	}
 }
 
-// Whatever may be a task has a lane of its own that reads back, and the other way round.
+// Whatever may be a task with quotas has a lane of its own that reads back, and the other way round.
 func FuzzLane(f *testing.F) {
-	for _, seed := range []string{"image.thumb", "image=thumb", "a", "a..b", "", "ä", "a.b.c-d_e"} {
-		f.Add(seed)
+	for _, seed := range []string{"image.thumb", "image=thumb", "a", "a..b", "", "ä", "a.b.c-d_e", "a==b", "a==b==c", "a===b"} {
+		f.Add(seed, "gpu", "")
 	}
-	f.Fuzz(func(t *testing.T, s string) {
-		if job.CheckTask(s) == nil {
-			if l, err := ParseLane(LaneOf(s, nil).Token()); err != nil || l.Task != s {
-				t.Errorf("task %q: %q, %v", s, l.Task, err)
+	f.Add("a", "b", "c")
+	f.Add("a", "", "c")
+	f.Add("a", "b=", "=c")
+	f.Fuzz(func(t *testing.T, s, one, two string) {
+		for _, quotas := range [][]string{nil, {one}, {one, two}} {
+			if job.CheckTask(s) == nil && job.CheckQuotas(s, quotas) == nil {
+				if l, err := ParseLane(LaneOf(s, quotas).Token()); err != nil || l.Task != s || !slices.Equal(l.Quotas(), quotas) {
+					t.Errorf("task %q with quotas %q: %q with %q, %v", s, quotas, l.Task, l.Quotas(), err)
+				}
 			}
 		}
-		if l, err := ParseLane(s); err == nil && (l.Token() != s || job.CheckTask(l.Task) != nil) {
-			t.Errorf("token %q: %q, task %q", s, l.Token(), l.Task)
+		if l, err := ParseLane(s); err == nil && (l.Token() != s || job.CheckTask(l.Task) != nil || job.CheckQuotas(l.Task, l.Quotas()) != nil) {
+			t.Errorf("token %q: %q, task %q, quotas %q", s, l.Token(), l.Task, l.Quotas())
 		}
 	})
 }

@@ -1,0 +1,108 @@
+package integration
+
+import (
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/asyncnats/asyncnats/dispatcher"
+	"github.com/asyncnats/asyncnats/internal/natstest"
+)
+
+// slowWire holds back, while it is asked to, what its client sends. What is
+// sent to the client arrives.
+type slowWire struct {
+	*natstest.Wire
+
+	mu   sync.Mutex
+	slow bool
+	held []func()
+}
+
+type slowConn struct {
+	net.Conn
+	wire *slowWire
+}
+
+// InProcessConn makes a slowWire usable with nats.InProcessServer.
+func (w *slowWire) InProcessConn() (net.Conn, error) {
+	conn, err := w.Wire.InProcessConn()
+	return &slowConn{conn, w}, err
+}
+
+func (c *slowConn) Write(b []byte) (int, error) {
+	c.wire.mu.Lock()
+	defer c.wire.mu.Unlock()
+	if !c.wire.slow {
+		return c.Conn.Write(b)
+	}
+	sent := append([]byte(nil), b...)
+	c.wire.held = append(c.wire.held, func() { c.Conn.Write(sent) })
+	return len(b), nil
+}
+
+func (w *slowWire) hold(slow bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.slow = slow
+	if slow {
+		return
+	}
+	for _, send := range w.held {
+		send()
+	}
+	w.held = nil
+}
+
+// dispatchSlowly runs a dispatcher over a slow wire until the story ends.
+func (s *story) dispatchSlowly(c dispatcher.Config) *slowWire {
+	s.Helper()
+	c.Log = slog.New(slog.DiscardHandler)
+	wire := &slowWire{Wire: s.server.Wire(s.T)}
+	nc, err := nats.Connect("", nats.InProcessServer(wire), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(nc.Close)
+	d, err := dispatcher.New(nc, c)
+	if err != nil {
+		s.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(s.Context()) }()
+	s.Cleanup(func() { <-ended })
+	moment()
+	return wire
+}
+
+// A dispatcher's word that a job has left arrives when another has the job: the
+// slot is the other's.
+func TestLateLeaveTakesNothing(t *testing.T) {
+	tell(t, func(s *story) {
+		s.create("gpu", 2)
+		w := s.site()
+		s.dispatch(w.staff(5, "site.carve"))
+		stints(s, carve, gpu, "keeper")
+		wire := s.dispatchSlowly(w.staff(5, "site.paint"))
+		j := put(s, paint.Call(stint{Name: "job", For: time.Minute}).Quota("gpu").ID("job"))
+		time.Sleep(time.Minute - 10*time.Millisecond)
+		wire.hold(true) // it ends, and cannot say so
+		heir := s.dispatch(w.staff(5, "site.paint"))
+		awaitFake(s, func() bool { return len(w.begun()) == 3 })
+		time.Sleep(time.Second)
+		wire.hold(false)
+		time.Sleep(3 * time.Second)
+		s.wantQuota("gpu", ids("keeper", "job"), nil)
+		if turn := w.seen()[2]; turn.Dispatcher != heir.UUID() || turn.cause != nil {
+			s.Errorf("the heir's context ended with %v", turn.cause)
+		}
+		wait(s, j)
+		w.finish("keeper")
+		w.wantBegun(s, "keeper", "job", "job")
+		s.wantQuota("gpu", nil, nil)
+	})
+}
