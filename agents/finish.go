@@ -52,6 +52,16 @@ func (a *attempt) finish(outcome job.Outcome) {
 	a.report(record)
 }
 
+// drop ends an attempt that lost its lease, by its own clock or to another
+// attempt: what it has to say is void, and its slots are the job's.
+func (a *attempt) drop() {
+	if !a.settled.CompareAndSwap(false, true) {
+		return
+	}
+	a.abandon()
+	a.log("outcome dropped", job.ErrLeaseLost)
+}
+
 // recorded reports whether the outcome needs a record: results that nobody
 // keeps do not, unless a record was begun that has to be ended.
 func (a *attempt) recorded(outcome job.Outcome) bool {

@@ -101,6 +101,8 @@ func (a *attempt) perform(ctx context.Context, invalid error) {
 	defer a.runner.jobs.remove(a)
 	result, err := a.run(ctx)
 	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, job.ErrLeaseLost):
+		a.drop()
 	case err == nil:
 		a.finish(job.Outcome{Result: result})
 	case errors.Is(cause, job.ErrDraining):

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -167,21 +166,7 @@ func (p *play) tellLanes() {
 		p.Log(err)
 	}
 	for _, lane := range info.Lanes {
-		tok := strings.ReplaceAll(lane.Task, ".", "=")
-		for _, q := range lane.Quotas {
-			tok += "==" + q
-		}
-		c, err := p.js.Consumer(p.Context(), "ASYNC_default", tok)
-		if err != nil {
-			p.Log(tok, err)
-			continue
-		}
-		in, err := c.Info(p.Context())
-		if err != nil {
-			p.Log(tok, err)
-			continue
-		}
-		p.Logf("DBG lane %s: pending %d ackpending %d/%d waiting %d redelivered %d delivered %+v floor %+v", tok, in.NumPending, in.NumAckPending, in.Config.MaxAckPending, in.NumWaiting, in.NumRedelivered, in.Delivered, in.AckFloor)
+		p.Logf("lane of %s with %q: %d pending, %d assigned", lane.Task, lane.Quotas, lane.Pending, lane.Assigned)
 	}
 	for _, d := range info.Dispatchers {
 		p.Logf("dispatcher %s: %+v", d.Dispatcher, d.Agents)

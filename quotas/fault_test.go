@@ -229,6 +229,8 @@ func TestLostAnswers(t *testing.T) {
 							<-s.Leave()
 						case <-other.Granted():
 							<-other.Leave()
+						case <-time.After(time.Hour):
+							t.Fatal("stuck")
 						}
 					}
 					<-s.Leave()
@@ -268,7 +270,7 @@ func TestServerRestart(t *testing.T) {
 // busy has jobs of three processes run for a while each, that name quotas of
 // this choice, and has breakIt break a wire again and again, until all are done.
 // Whoever is let in counts who is in with it.
-func busy(t *testing.T, w *world, jobs int, choice [][]string, stay func() time.Duration, breakIt func(*natstest.Wire)) {
+func busy(t *testing.T, w *world, patient time.Duration, jobs int, choice [][]string, stay func() time.Duration, breakIt func(*natstest.Wire)) {
 	const size = 2
 	w.limit(size, "db", "gpu")
 	processes := []*process{w.start(), w.start(), w.start()}
@@ -289,11 +291,11 @@ func busy(t *testing.T, w *world, jobs int, choice [][]string, stay func() time.
 		names := choice[rand.IntN(len(choice))]
 		seat := processes[i%3].enter(uint64(i+1), names...)
 		running.Go(func() {
-			<-seat.Granted()
-			count(names, 1)
-			time.Sleep(stay())
-			count(names, -1)
-			<-seat.Leave()
+			seat.turn(t, patient, func() {
+				count(names, 1)
+				time.Sleep(stay())
+				count(names, -1)
+			})
 		})
 	}
 	done := make(chan struct{})
@@ -324,7 +326,7 @@ func busy(t *testing.T, w *world, jobs int, choice [][]string, stay func() time.
 func TestBrokenWires(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		stay := func() time.Duration { return time.Duration(1+rand.IntN(9)) * time.Second }
-		busy(t, w, 40, [][]string{{"gpu"}, {"db"}, {"db", "gpu"}}, stay, func(wire *natstest.Wire) {
+		busy(t, w, 10*time.Hour, 40, [][]string{{"gpu"}, {"db"}, {"db", "gpu"}}, stay, func(wire *natstest.Wire) {
 			for range rand.IntN(1000) {
 				runtime.Gosched()
 			}
@@ -346,7 +348,7 @@ func TestBrokenWires(t *testing.T) {
 func TestSlowWiresInRealTime(t *testing.T) {
 	s := natstest.Start(t, nil)
 	w := newWorld(t, s)
-	busy(t, w, 60, [][]string{{"gpu"}, {"db"}}, func() time.Duration { return rand.N(time.Millisecond) }, func(wire *natstest.Wire) {
+	busy(t, w, 20*time.Second, 60, [][]string{{"gpu"}, {"db"}}, func() time.Duration { return rand.N(time.Millisecond) }, func(wire *natstest.Wire) {
 		wire.Freeze()
 		time.Sleep(rand.N(2 * time.Millisecond))
 		wire.Thaw()

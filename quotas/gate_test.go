@@ -103,13 +103,13 @@ func crowded(t *testing.T, w *world, processes []*process, jobs, size int, hold 
 		s := p.enter(uint64(i+1), "gpu")
 		stay := hold()
 		wg.Go(func() {
-			<-s.Granted()
-			n := running.Add(1)
-			for seen := most.Load(); n > seen && !most.CompareAndSwap(seen, n); seen = most.Load() {
-			}
-			time.Sleep(stay)
-			running.Add(-1)
-			<-s.Leave()
+			s.turn(t, 10*time.Second, func() {
+				n := running.Add(1)
+				for seen := most.Load(); n > seen && !most.CompareAndSwap(seen, n); seen = most.Load() {
+				}
+				time.Sleep(stay)
+				running.Add(-1)
+			})
 		})
 		if rand.IntN(3) == 0 {
 			time.Sleep(hold())

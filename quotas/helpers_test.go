@@ -294,10 +294,32 @@ func closed(ch <-chan struct{}) bool {
 // soon waits a second for a channel to be closed.
 func soon(t *testing.T, what string, ch <-chan struct{}) {
 	t.Helper()
+	if !within(time.Second, ch) {
+		t.Fatalf("%s: not within a second", what)
+	}
+}
+
+// within waits for a channel to be closed, and reports whether it was.
+func within(d time.Duration, ch <-chan struct{}) bool {
+	patience := time.NewTimer(d)
+	defer patience.Stop()
 	select {
 	case <-ch:
-	case <-time.After(time.Second):
-		t.Fatalf("%s: not within a second", what)
+		return true
+	case <-patience.C:
+		return false
+	}
+}
+
+// turn has a job wait for its slots, use them and leave.
+func (s *seat) turn(t *testing.T, d time.Duration, use func()) {
+	if !within(d, s.Granted()) {
+		t.Errorf("job %d with %v is stuck", s.entry.Sequence, s.names)
+		return
+	}
+	use()
+	if !within(d, s.Leave()) {
+		t.Errorf("job %d with %v cannot leave", s.entry.Sequence, s.names)
 	}
 }
 

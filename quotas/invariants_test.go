@@ -41,10 +41,7 @@ func checkPlaces(_, now Slots) error {
 			return fmt.Errorf("job %d waits behind job %d", b.Sequence, a.Sequence)
 		}
 	}
-	if i := slices.IndexFunc(now.Waiters, func(c Claim) bool { return !c.Several }); now.Removed && i >= 0 {
-		return fmt.Errorf("job %d waits for a removed quota", now.Waiters[i].Sequence)
-	}
-	free := now.Size - len(now.Holders)
+	free := now.free()
 	for _, c := range now.Waiters {
 		if c.Reserves {
 			free--

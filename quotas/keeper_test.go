@@ -151,6 +151,31 @@ func TestReplacedKeeperComesBack(t *testing.T) {
 	})
 }
 
+// One who leaves before its request is answered has left when that one was, and
+// what it asked for was undone.
+func TestLeaveWhileAsking(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.limit(1, "gpu")
+		p, q := w.start(), w.start()
+		wantIn(t, []*seat{p.enter(1, "gpu")}, 1)
+		p.wire.Freeze()
+		two := q.enter(2, "gpu")
+		settle()
+		left := two.Leave()
+		settle()
+		if closed(left) {
+			t.Error("left while its request is on its way")
+		}
+		p.wire.Thaw() // before anybody has lost patience
+		soon(t, "left", left)
+		time.Sleep(10 * ackWait)
+		w.wantLine("gpu", "1 |")
+		if got := w.keepers("gpu"); len(got) != 1 {
+			t.Errorf("kept by %q", got)
+		}
+	})
+}
+
 // ask sends a request to a process as another would, and returns the answer.
 func (w *world) ask(p *process, r request) (answer news, answered bool) {
 	w.t.Helper()

@@ -78,6 +78,51 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// An attempt that was replaced does not come back, wherever it stood.
+func TestPlanOfTheReplaced(t *testing.T) {
+	for _, value := range []string{"1 |", "2 | 1"} {
+		l := lineOf(1, value, 7)
+		old := l.add("1", waiting)
+		old.claim.Token, old.marks["gpu"] = 9, mark{seen: true}
+		if next, _, changed := l.plan(); changed || next.has(old.is) {
+			t.Errorf("%s: %+v", value, next)
+		}
+		// One that was not seen yet is another matter: it replaces.
+		old.marks["gpu"] = mark{}
+		if next, _, changed := l.plan(); !changed || !next.has(old.is) {
+			t.Errorf("%s, new: %+v", value, next)
+		}
+	}
+}
+
+// While something is under way that may yet write of a job nothing is settled.
+func TestSettled(t *testing.T) {
+	about := func(sequence uint64) func(*line) {
+		return func(l *line) {
+			l.sent = []*request{{Ops: []op{{Kind: opEnter, Claim: claim("8")}}}, {Ops: []op{{Kind: opLeave, Claim: Claim{Nonce: nonceOf(sequence)}}}}}
+		}
+	}
+	for name, row := range map[string]struct {
+		change func(*line)
+		want   bool
+	}{
+		"nothing under way":               {func(*line) {}, true},
+		"a write or a reading":            {func(l *line) { l.busy = true }, false},
+		"a reading that is to be made":    {func(l *line) { l.stale = true }, false},
+		"a value that cannot be read":     {func(l *line) { l.loaded = false }, false},
+		"a write that was not answered":   {func(l *line) { l.unsure = true }, false},
+		"a request that was not answered": {func(l *line) { l.take = true }, false},
+		"a request about the job":         {about(1), false},
+		"a request about another":         {about(2), true},
+	} {
+		l := lineOf(1, "|", 7)
+		row.change(l)
+		if got := l.settled(nonceOf(1)); got != row.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
+
 // A removed quota lets everybody in, however many, and writes them down.
 func TestPlanRemoved(t *testing.T) {
 	for _, revision := range []uint64{0, 7} {

@@ -112,6 +112,31 @@ func TestSweepStartsAnew(t *testing.T) {
 	}
 }
 
+// A second look that follows the first too soon is none: the first took long.
+func TestSweepCountsFromTheEnd(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.limit(1, "gpu")
+		dead := w.start()
+		wantIn(t, dead.crowd(1, 1, "gpu"), 1)
+		dead.die()
+		first := true // of the goroutine that looks
+		p := w.start(func(c *GateConfig) {
+			c.Gone = func(context.Context, job.ID, job.Nonce) (bool, error) {
+				if first {
+					time.Sleep(tryPatience / 2)
+				}
+				first = false
+				return true, nil
+			}
+		})
+		p.enter(2, "gpu")
+		time.Sleep(2*ackWait + tryPatience)
+		w.wantLine("gpu", "1 | 2")
+		time.Sleep(ackWait)
+		w.wantLine("gpu", "2 |")
+	})
+}
+
 // A claim that another attempt has renewed between the looks is not removed.
 func TestSweepIsByAttempt(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {

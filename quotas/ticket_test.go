@@ -91,6 +91,43 @@ func TestInheritSlot(t *testing.T) {
 	})
 }
 
+// A claim says since when its job waits and then, since when it has the slot,
+// whichever attempt has it.
+func TestSince(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.limit(1, "gpu")
+		p, q := w.start(), w.start()
+		begun := time.Now()
+		since := func(name string, sequence uint64, want time.Duration) {
+			t.Helper()
+			settle()
+			now := w.now("gpu")
+			c, holds := now.holder(nonceOf(sequence))
+			if !holds {
+				c, _ = now.waiter(nonceOf(sequence))
+			}
+			if got := c.Since.Sub(begun); got < want || got > want+time.Second {
+				t.Errorf("%s: since %v, want %v", name, got, want)
+			}
+		}
+		one := p.enter(1, "gpu")
+		time.Sleep(time.Minute)
+		two := p.enter(2, "gpu")
+		since("has it", 1, 0)
+		since("waits", 2, time.Minute)
+		time.Sleep(time.Minute)
+		one, two = q.again(one), q.again(two)
+		since("has it, another attempt", 1, 0)
+		since("waits, another attempt", 2, time.Minute)
+		time.Sleep(time.Minute)
+		leave(t, one)
+		since("was let in", 2, 3*time.Minute)
+		if closed(two.Lost()) {
+			t.Error("lost")
+		}
+	})
+}
+
 func TestInheritPlace(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.limit(1, "gpu")
