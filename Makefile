@@ -2,7 +2,7 @@
 
 .PHONY: help
 help: ## Print this help
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## Perform a job per file of this folder on an embedded server
@@ -20,6 +20,10 @@ race: ## Run the tests with the race detector
 bench: ## Compare with the bare JetStream loop, in one run
 	go test ./integration -run '^$$' -bench . -benchtime 20000x
 
+.PHONY: quota-history
+quota-history: ## Check 200 random histories of quotas, with deaths
+	go test ./integration -run '^TestQuotaHistory' -timeout 60m -quota.seeds 200
+
 .PHONY: fuzz
 fuzz: ## Fuzz every decoder for half a minute
 	for target in $$(grep -rhoE 'func Fuzz\w+' --include='*_test.go' job | cut -d' ' -f2); do \
@@ -34,7 +38,7 @@ lint: ## Check formatting and lint as CI does
 
 .PHONY: update
 update: ## Write golden files and generated parts of the docs anew
-	go test ./job ./stream -update
+	go test ./job ./stream ./quotas -update
 
 .PHONY: ci
 ci: ## Run what CI runs
