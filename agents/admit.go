@@ -108,6 +108,10 @@ func (r *Runner) pass(entry *admission, a *attempt, invalid error) {
 		return
 	}
 	defer r.leavePlace(time.Now())
+	if ctx.Err() != nil || !a.lease.Held() { // lost while it waited for its place
+		a.withdraw(ctx)
+		return
+	}
 	a.began = time.Now()
 	a.perform(ctx, nil)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/asyncnats/asyncnats/internal/mailbox"
 	"github.com/asyncnats/asyncnats/internal/natstest"
 	"github.com/asyncnats/asyncnats/stream"
 )
@@ -183,7 +184,7 @@ func newQueue(t *testing.T, s *natstest.Server) (*stream.Queue, *stream.Link) {
 
 // However many more a lane with quotas has, it does not become hot.
 func TestLaneWithQuotasIsNotHot(t *testing.T) {
-	r := &Runner{stopped: true}
+	r := &Runner{stopped: true, box: mailbox.New()}
 	for name, row := range map[string]struct {
 		quotas  []string
 		pending uint64

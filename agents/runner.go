@@ -56,6 +56,7 @@ type Runner struct {
 	// Jobs that name quotas and have no place yet: all of them, and those of
 	// whom it is not known yet whether they must wait for a slot.
 	admissions, entering int
+	refusing             int // jobs that are handed back now
 	lanes                []*laneState
 	next                 int           // the lane whose turn it is
 	spent                time.Duration // on a job, of late
@@ -167,7 +168,7 @@ func (r *Runner) Run(intake, work context.Context) {
 			return
 		}
 		r.box.Run()
-		if r.stopped && r.running == 0 && r.admissions == 0 && r.quiet() {
+		if r.stopped && r.running == 0 && r.admissions == 0 && r.refusing == 0 && r.quiet() {
 			r.closeTaps()
 			return
 		}
@@ -325,13 +326,13 @@ func (r *Runner) delivered(s *laneState, p *stream.Pull, lease *stream.Lease) {
 	s.hot = lease.Pending > 0 && !s.limited()
 	switch {
 	case r.stopped:
-		r.handBack(lease)
+		r.refuse(lease)
 	case s.limited():
 		r.admit(s, lease)
 	default:
 		r.hold(hold{
 			since: time.Now(),
-			start: func() { r.start(lease) }, refuse: func() { r.handBack(lease) },
+			start: func() { r.start(lease) }, refuse: func() { r.refuse(lease) },
 		})
 	}
 }
@@ -397,7 +398,16 @@ func (r *Runner) ran(took time.Duration) {
 	r.spent += (took - r.spent) / 16
 }
 
-// handBack gives up a lease that was not started.
+// refuse hands a job back that was not started, in the background.
+func (r *Runner) refuse(lease *stream.Lease) {
+	r.refusing++
+	go func() {
+		r.handBack(lease)
+		r.box.Post(func() { r.refusing-- })
+	}()
+}
+
+// handBack gives up a lease, and waits for the server.
 func (r *Runner) handBack(lease *stream.Lease) {
 	if !lease.Held() {
 		return

@@ -135,6 +135,62 @@ func TestServerRestarts(t *testing.T) {
 	})
 }
 
+// A job that is handed back over a wire that does not move is left alone when it
+// moves again: by then another has it.
+func TestLateHandBackTakesNothing(t *testing.T) {
+	for name, strand := range map[string]func(*story, *site) (stranded *staff){
+		"of a job that was begun": func(s *story, w *site) *staff {
+			c := w.staff(1)
+			c.Grace = -1
+			first := s.dispatch(c)
+			put(s, paint.Call(stint{Name: "job"}))
+			awaitFake(s, func() bool { return len(w.begun()) == 1 })
+			second := s.dispatch(c)
+			first.stop() // so that the next attempt has a record when it must stop
+			awaitFake(s, func() bool { return len(w.begun()) == 2 })
+			moment()
+			second.wire.Freeze()
+			second.stop()
+			return second
+		},
+		"of one that found no place": func(s *story, w *site) *staff {
+			d := s.dispatch(w.staff(1))
+			stints(s, carve, nil, "opens-the-lane")
+			stints(s, paint, nil, "opens-the-other")
+			w.finish("opens-the-lane", "opens-the-other")
+			put(s, carve.Call(stint{Name: "fills"})) // and its pull from the other lane lingers
+			put(s, paint.Call(stint{Name: "job"}))
+			time.Sleep(10 * time.Millisecond)
+			d.wire.Freeze()
+			return d
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tell(t, func(s *story) {
+				w := s.site()
+				stranded := strand(s, w)
+				time.Sleep(ackWait - time.Second)
+				heir := s.dispatch(w.staff(3))
+				attempts := func() (list []turn) {
+					for _, turn := range w.seen() {
+						if turn.name == "job" && turn.Dispatcher == heir.UUID() {
+							list = append(list, turn)
+						}
+					}
+					return list
+				}
+				awaitFake(s, func() bool { return len(attempts()) == 1 })
+				moment()
+				stranded.wire.Thaw()
+				time.Sleep(ackWait)
+				if list := attempts(); len(list) != 1 || list[0].cause != nil {
+					s.Errorf("attempts of the heir: %+v", list)
+				}
+			})
+		})
+	}
+}
+
 // A job that kills its workers ends as aborted, after as many interruptions
 // as its policy allows.
 func TestInterruptsAreCounted(t *testing.T) {

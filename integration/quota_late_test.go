@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/asyncnats/asyncnats/dispatcher"
 	"github.com/asyncnats/asyncnats/internal/natstest"
+	"github.com/asyncnats/asyncnats/job"
 )
 
 // slowWire holds back, while it is asked to, what its client sends. What is
@@ -104,5 +106,87 @@ func TestLateLeaveTakesNothing(t *testing.T) {
 		w.finish("keeper")
 		w.wantBegun(s, "keeper", "job", "job")
 		s.wantQuota("gpu", nil, nil)
+	})
+}
+
+// What a dispatcher asked for a job arrives when another has the job: it takes
+// nothing from it.
+func TestLateRequestTakesNothing(t *testing.T) {
+	tell(t, func(s *story) {
+		s.create("gpu", 2)
+		w := s.site()
+		s.dispatch(w.staff(5, "site.carve"))
+		stints(s, carve, gpu, "keeper")
+		wire := s.dispatchSlowly(w.staff(5, "site.paint"))
+		stints(s, paint, gpu, "before")
+		w.finish("before")
+		wire.hold(true)
+		j := stints(s, paint, gpu, "job")[0]
+		w.wantBegun(s, "keeper", "before")
+		heir := s.dispatch(w.staff(5, "site.paint"))
+		awaitFake(s, func() bool { return len(w.begun()) == 3 })
+		time.Sleep(time.Second)
+		wire.hold(false)
+		time.Sleep(3 * time.Second)
+		if turn := w.seen()[2]; turn.Dispatcher != heir.UUID() || turn.cause != nil {
+			s.Errorf("the heir's context ended with %v", turn.cause)
+		}
+		w.finish("job", "keeper")
+		wait(s, j)
+		w.wantBegun(s, "keeper", "before", "job")
+		s.wantQuota("gpu", nil, nil)
+	})
+}
+
+// A quota whose value cannot be read lets nobody in, and blocks nobody who does
+// not name it.
+func TestUnreadableQuota(t *testing.T) {
+	tell(t, func(s *story) {
+		s.create("gpu", 1)
+		w := s.site()
+		stints(s, paint, gpu, "one", "two", "three")
+		js, err := jetstream.New(s.server.Connect(s.T))
+		if err != nil {
+			s.Fatal(err)
+		}
+		bucket, err := js.KeyValue(s.Context(), "ASYNC_QUOTAS")
+		if err != nil {
+			s.Fatal(err)
+		}
+		if _, err := bucket.Put(s.Context(), "default.gpu", []byte("garbage")); err != nil {
+			s.Fatal(err)
+		}
+		d := s.dispatch(w.staff(2))
+		time.Sleep(time.Second)
+		stints(s, paint, nil, "free")
+		w.wantBegun(s, "free")
+		if !d.log.contains("level=ERROR", "quota cannot be used", "gpu") {
+			s.Error("it was not logged")
+		}
+	})
+}
+
+// A job that is given a slot, and whose lease is lost before its agent has a
+// place, does not begin.
+func TestNothingBeginsWithoutItsLease(t *testing.T) {
+	tell(t, func(s *story) {
+		s.create("gpu", 1)
+		w := s.site()
+		s.dispatch(w.staff(5, "site.carve"))
+		stints(s, carve, gpu, "holder")
+		wire := s.dispatchSlowly(w.staff(1, "site.paint"))
+		at := time.Now()
+		stints(s, paint, gpu, "waits")
+		// It leaves its place without an answer of the server.
+		put(s, paint.Call(stint{Name: "fills-the-place"}).Keep(job.KeepNone))
+		time.Sleep(time.Until(at.Add(ackWait/3 + 500*time.Millisecond))) // both leases were extended once
+		wire.hold(true)
+		lost := at.Add(ackWait/3 + ackWait - time.Second)
+		time.Sleep(time.Until(lost.Add(-20 * time.Millisecond)))
+		close(w.end("holder"))
+		time.Sleep(time.Until(lost.Add(50 * time.Millisecond)))
+		w.finish("fills-the-place")
+		wire.hold(false)
+		w.wantBegun(s, "holder", "fills-the-place")
 	})
 }

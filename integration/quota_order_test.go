@@ -78,7 +78,7 @@ func TestDrainedDispatcher(t *testing.T) {
 		moment()
 		w.wantBegun(s, "runs", "runs")
 		turns := w.seen()
-		if !errors.Is(turns[0].cause, job.ErrDraining) || turns[1].Dispatcher != heir.UUID() || turns[1].began.Sub(turns[0].over) > 10*time.Millisecond {
+		if !errors.Is(turns[0].cause, job.ErrDraining) || turns[1].Dispatcher != heir.UUID() {
 			s.Errorf("attempts %+v", turns)
 		}
 		s.wantQuota("gpu", ids("runs"), ids("waits", "last"))

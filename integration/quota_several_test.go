@@ -16,7 +16,9 @@ func TestSeveralQuotas(t *testing.T) {
 		s.create("gpu", 1)
 		s.create("db", 1)
 		w := s.site()
-		s.dispatch(w.staff(8))
+		for range 2 {
+			s.dispatch(w.staff(4))
+		}
 		stints(s, paint, gpu, "gpu-1")
 		stints(s, paint, []string{"gpu", "db"}, "both")
 		s.wantQuota("gpu", ids("gpu-1"), ids("both"))
@@ -56,7 +58,9 @@ func TestSeveralQuotasAreNotStarved(t *testing.T) {
 		s.create("gpu", 1)
 		s.create("db", 1)
 		w := s.site()
-		s.dispatch(w.staff(12))
+		for range 2 {
+			s.dispatch(w.staff(6))
+		}
 		// Their ends do not coincide.
 		var calls []asyncnats.Call[string]
 		for range 60 {
@@ -98,8 +102,8 @@ func (w *site) has(name string) bool {
 	return false
 }
 
-// Jobs that need different pairs of quotas do not wait for each other in a
-// circle.
+// Jobs that need different pairs of quotas, from many dispatchers, do not wait
+// for each other in a circle.
 func TestSeveralQuotasInACircle(t *testing.T) {
 	tell(t, func(s *story) {
 		names := []string{"a", "b", "c"}
@@ -107,7 +111,9 @@ func TestSeveralQuotasInACircle(t *testing.T) {
 			s.create(name, 1)
 		}
 		w := s.site()
-		s.dispatch(w.staff(15))
+		for range 3 {
+			s.dispatch(w.staff(5))
+		}
 		random := rand.New(rand.NewPCG(1, 2))
 		var jobs []*asyncnats.Job[string]
 		for i := range 30 {

@@ -242,7 +242,7 @@ func (g *Gate) refuse(l *line, err error) {
 	if !l.refused {
 		g.log.Error("quota cannot be used, its jobs wait", "quota", l.name, "err", err)
 	}
-	l.loaded, l.refused = false, true
+	l.loaded, l.refused, l.dirty = false, true, true
 }
 
 // learn takes what was read or written, and tells the size where it is another.
@@ -278,6 +278,11 @@ func (g *Gate) step() {
 			continue
 		}
 		l.dirty = false
+		if l.refused {
+			for _, t := range l.tickets {
+				t.tell()
+			}
+		}
 		if !l.idle() {
 			continue // its end will make it dirty again
 		}

@@ -41,7 +41,10 @@ func checkPlaces(_, now Slots) error {
 			return fmt.Errorf("job %d waits behind job %d", b.Sequence, a.Sequence)
 		}
 	}
-	free := now.free()
+	if i := slices.IndexFunc(now.Waiters, func(c Claim) bool { return !c.Several }); now.Removed && i >= 0 {
+		return fmt.Errorf("job %d waits for a removed quota", now.Waiters[i].Sequence)
+	}
+	free := now.Size - len(now.Holders)
 	for _, c := range now.Waiters {
 		if c.Reserves {
 			free--
@@ -165,14 +168,12 @@ func (w *world) history() []revision {
 }
 
 // check checks every revision that was written, and that jobs which name
-// several quotas got slots in all of them, where there was a limit, in one
-// batch.
+// several quotas got slots in all of them in one batch.
 func (w *world) check() []revision {
 	w.t.Helper()
 	history := w.history()
 	last := make(map[string]Slots)
 	grants := make(map[job.Nonce][]uint64)
-	unlimited := make(map[job.Nonce]int)
 	for _, r := range history {
 		old, known := last[r.name]
 		if !known {
@@ -187,17 +188,14 @@ func (w *world) check() []revision {
 			w.t.Fatalf("revision %d, quota %s: %v", r.sequence, r.name, err)
 		}
 		for _, c := range granted(old, r.slots) {
-			switch {
-			case c.Several && r.slots.Removed:
-				unlimited[c.Nonce]++
-			case c.Several:
+			if c.Several {
 				grants[c.Nonce] = append(grants[c.Nonce], r.sequence)
 			}
 		}
 	}
 	for nonce, at := range grants {
 		slices.Sort(at)
-		if at[len(at)-1]-at[0] != uint64(len(at)-1) || len(at)+unlimited[nonce] != len(w.names[nonce]) {
+		if at[len(at)-1]-at[0] != uint64(len(at)-1) || len(at) != len(w.names[nonce]) {
 			w.t.Errorf("job %v with quotas %v got its slots at %v, want one batch", nonce, w.names[nonce], at)
 		}
 	}

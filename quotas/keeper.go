@@ -237,6 +237,11 @@ func changed(was, now Slots) map[string]bool {
 	}
 	each(was, now)
 	each(now, was)
+	for _, c := range now.Waiters {
+		if c.Several && now.ready(c.Nonce) && !was.ready(c.Nonce) { // only its own gate can let it in
+			concerned[c.Dispatcher] = true
+		}
+	}
 	for _, c := range was.Waiters {
 		if !now.has(func(other Claim) bool { return other.Nonce == c.Nonce && other.Token == c.Token }) {
 			concerned[c.Dispatcher] = true

@@ -176,6 +176,28 @@ func TestLeaveWhileAsking(t *testing.T) {
 	})
 }
 
+// Nobody is let in by what the keeper means to write: here it is refused, for the
+// size was changed behind its back.
+func TestGrantedWhenWritten(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.limit(1, "gpu")
+		p, q := w.start(), w.start()
+		one := p.enter(1, "gpu")
+		wantIn(t, []*seat{one}, 1)
+		leave(t, one)
+		now := w.now("gpu")
+		now.Size = 0
+		data, err := codec.Encode(now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.put("gpu", data)
+		wantIn(t, []*seat{q.enter(2, "gpu")})
+		w.wantLine("gpu", "| 2")
+		w.check()
+	})
+}
+
 // ask sends a request to a process as another would, and returns the answer.
 func (w *world) ask(p *process, r request) (answer news, answered bool) {
 	w.t.Helper()

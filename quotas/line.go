@@ -92,7 +92,11 @@ func (l *line) plan() (next Slots, ours []op, changed bool) {
 		}
 	}
 	do := func(kind opKind, c Claim) {
-		if o := (op{kind, c}); next.do(o, l.revision) {
+		var over job.Token
+		if seen, found := l.known.claim(c.Nonce); found {
+			over = seen.Token
+		}
+		if o := (op{Kind: kind, Claim: c, Over: over}); next.do(o, l.revision) {
 			ours = append(ours, o)
 		}
 	}

@@ -92,6 +92,8 @@ func TestSeveralAndRemoved(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantIn(t, seats, 1)
+		w.wantLine("a", "1s | 2s 3s 4s") // all or none, also here
+		w.wantLine("b", "1s | 2s 3s 4s")
 		leave(t, seats[0])
 		wantIn(t, seats[1:], 2)
 		if err := w.set.Remove(t.Context(), "b"); err != nil {

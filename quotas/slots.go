@@ -68,6 +68,8 @@ type Claim struct {
 type op struct {
 	Kind  opKind `msgpack:"op"`
 	Claim Claim  `msgpack:"claim"`
+	// Over is the token of the claim of the same job that may be replaced.
+	Over job.Token `msgpack:"over,omitempty"`
 }
 
 type opKind string
@@ -83,6 +85,9 @@ const (
 func (s *Slots) do(o op, base uint64) (changed bool) {
 	switch o.Kind {
 	case opEnter:
+		if c, found := s.claim(o.Claim.Nonce); found && c.Token != o.Over {
+			return false
+		}
 		return s.enter(o.Claim, base)
 	case opLeave:
 		return s.leave(o.Claim.Nonce, o.Claim.Token)
@@ -125,6 +130,14 @@ func (s Slots) holder(nonce job.Nonce) (Claim, bool) { return at(s.Holders, find
 
 // waiter returns the job's claim among the waiters.
 func (s Slots) waiter(nonce job.Nonce) (Claim, bool) { return at(s.Waiters, find(s.Waiters, nonce)) }
+
+// claim returns the job's claim.
+func (s Slots) claim(nonce job.Nonce) (Claim, bool) {
+	if c, holds := s.holder(nonce); holds {
+		return c, true
+	}
+	return s.waiter(nonce)
+}
 
 func at(claims []Claim, i int) (Claim, bool) {
 	if i < 0 {

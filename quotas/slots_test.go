@@ -108,7 +108,7 @@ func TestSlots(t *testing.T) {
 		"serve: not from those before it":            {1, "| 1 2s+8r 3", serve, "1 | 2s+8r 3"},
 		"serve: two slots are kept free":             {2, "| 1sr 2sr 3", serve, ""},
 
-		"remove: all get in":        {0, "1 | 2i 3 4", remove, "1 2i 3 4 |"},
+		"remove: singles get in":    {0, "1 | 2 3s 4s+8r 5", remove, "1 2 5 | 3s+1 4s+9r"},
 		"reserve":                   {1, "1 | 2s 3", reserve(2), "1 | 2sr 3"},
 		"reserve: again":            {1, "1 | 2sr 3", reserve(2), ""},
 		"reserve: a holder":         {1, "1 | 2s", reserve(1), ""},

@@ -75,7 +75,17 @@ func (l *Lease) Remaining() time.Duration {
 func (l *Lease) Ack() error { return l.msg.Ack() }
 
 // HandBack ends the lease and has the job delivered again at once.
-func (l *Lease) HandBack() error { return l.msg.Nak() }
+//
+// It extends the lease first, and hands nothing back where that fails: a
+// hand-back that lay in a stalled or broken connection for longer than the
+// lease would end the lease of whoever has the job then. So it waits for an
+// answer of the server, as long as [Lease.Extend] does.
+func (l *Lease) HandBack() error {
+	if err := l.Extend(context.Background()); err != nil {
+		return err
+	}
+	return l.msg.Nak()
+}
 
 // Extend asks the server once to let the lease begin anew. It waits for the
 // answer for a part of the ack wait only: a request that was lost with its

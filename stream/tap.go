@@ -195,9 +195,7 @@ func (p *Pull) receive(msg *nats.Msg) {
 	p.delivering = !ended
 	p.mu.Unlock()
 	if ended { // given up before this arrived
-		if lease.Held() {
-			_ = lease.HandBack() // else it comes back by itself
-		}
+		go func() { _ = lease.HandBack() }() // if that fails it comes back by itself
 		return
 	}
 	p.tap.sink.Deliver(p, lease)
