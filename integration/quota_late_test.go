@@ -185,8 +185,9 @@ func TestNothingBeginsWithoutItsLease(t *testing.T) {
 		time.Sleep(time.Until(lost.Add(-20 * time.Millisecond)))
 		close(w.end("holder"))
 		time.Sleep(time.Until(lost.Add(50 * time.Millisecond)))
-		w.finish("fills-the-place")
-		wire.hold(false)
+		close(w.end("fills-the-place"))
+		time.Sleep(50 * time.Millisecond) // before the job can be delivered again
 		w.wantBegun(s, "holder", "fills-the-place")
+		wire.hold(false)
 	})
 }
