@@ -3,12 +3,14 @@ package asyncnats
 import (
 	"context"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/asyncnats/asyncnats/internal/instance"
 	"github.com/asyncnats/asyncnats/job"
 	"github.com/asyncnats/asyncnats/quotas"
 	"github.com/asyncnats/asyncnats/stream"
@@ -21,7 +23,9 @@ type Config struct {
 	Namespace string
 	// Domain is the JetStream domain, where the connection's is not meant.
 	Domain string
-	// Name says, on every job, who put it; empty means the connection's name.
+	// Name says, on every job, who put it. Empty means the instance's UUID where the
+	// environment variable ASYNCNATS_UUID names its file, and else the connection's
+	// name.
 	Name string
 }
 
@@ -52,11 +56,23 @@ func Connect(ctx context.Context, nc *nats.Conn, c Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("asyncnats: %w", err)
 	}
-	name := c.Name
-	if name == "" {
-		name = nc.Opts.Name
+	name, err := c.name(nc)
+	if err != nil {
+		return nil, fmt.Errorf("asyncnats: %w", err)
 	}
 	return &Client{namespace: namespace, name: name, queues: make(map[string]*Queue)}, nil
+}
+
+// name is who is said to have put the client's jobs.
+func (c Config) name(nc *nats.Conn) (string, error) {
+	if c.Name != "" {
+		return c.Name, nil
+	}
+	if os.Getenv(instance.Variable) == "" {
+		return nc.Opts.Name, nil
+	}
+	id, err := instance.UUID()
+	return id.String(), err
 }
 
 // Queue returns a queue of that name. It asks nothing of the server: whether

@@ -3,6 +3,7 @@ package asyncnats
 import (
 	"errors"
 
+	"github.com/asyncnats/asyncnats/internal/roster"
 	"github.com/asyncnats/asyncnats/quotas"
 	"github.com/asyncnats/asyncnats/stream"
 )
@@ -22,6 +23,16 @@ var (
 	ErrUnknownQuota = quotas.ErrUnknown
 	// ErrQuotaExists: there is a quota of that name.
 	ErrQuotaExists = quotas.ErrExists
+	// ErrNoDispatcher: no dispatcher of that UUID is registered.
+	ErrNoDispatcher = roster.ErrNoDispatcher
+	// ErrDispatcherActive: the dispatcher is alive.
+	ErrDispatcherActive = roster.ErrActive
+	// ErrNoAgent: the dispatcher has no agent of that name in the queue.
+	ErrNoAgent = roster.ErrNoAgent
+	// ErrAgentExists: the dispatcher has an agent of that name in the queue.
+	ErrAgentExists = roster.ErrAgentExists
+	// ErrAgentBusy: the agent performs jobs.
+	ErrAgentBusy = errors.New("agent is busy")
 	// ErrTooLarge: a job is larger than the server takes.
 	ErrTooLarge = stream.ErrTooLarge
 	// ErrServer: the server cannot hold queues.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
@@ -44,6 +45,7 @@ func Example() {
 
 	// The dispatcher.
 	d, err := dispatcher.New(nc, dispatcher.Config{
+		UUID:   uuid.New(), // else that of the instance, in a file
 		Queues: []string{"words"},
 		Handlers: []job.Handler{shout.Handle(func(_ context.Context, text string) (string, error) {
 			return strings.ToUpper(text) + "!", nil
@@ -211,7 +213,7 @@ func dispatch(handlers ...job.Handler) (queue *asyncnats.Queue, stop func()) {
 	if queue, err = client.CreateQueue(ctx, job.DefaultQueue, asyncnats.QueueConfig{}); err != nil {
 		log.Fatal(err)
 	}
-	d, err := dispatcher.New(nc, dispatcher.Config{Handlers: handlers, Log: slog.New(slog.DiscardHandler)})
+	d, err := dispatcher.New(nc, dispatcher.Config{UUID: uuid.New(), Handlers: handlers, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		log.Fatal(err)
 	}

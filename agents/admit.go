@@ -15,6 +15,7 @@ import (
 type admission struct {
 	runner *Runner
 	lane   *laneState
+	claims context.Context // ends when nothing is to be taken from the lane any more
 	stage  stage
 }
 
@@ -59,7 +60,7 @@ func (r *Runner) admit(s *laneState, lease *stream.Lease) {
 	if invalid == nil && a.first() {
 		a.enter(false)
 	}
-	entry := &admission{runner: r, lane: s}
+	entry := &admission{runner: r, lane: s, claims: s.claims}
 	entry.count(1)
 	r.admissions++
 	go func() {
@@ -143,7 +144,7 @@ func (a *attempt) waitForSlot(ctx context.Context, entry *admission) bool {
 			a.runner.box.Post(func() { entry.move(queued) })
 		case <-ctx.Done():
 			return false
-		case <-a.runner.intake.Done():
+		case <-entry.claims.Done():
 			return false
 		}
 	}
@@ -157,7 +158,7 @@ func (r *Runner) takePlace(entry *admission) bool {
 	r.box.Post(func() {
 		entry.move(outside)
 		r.hold(hold{
-			since: time.Now(), first: true,
+			since: time.Now(), lane: entry.lane, first: true,
 			start:  func() { r.running++; answer <- true },
 			refuse: func() { answer <- false },
 		})

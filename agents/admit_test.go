@@ -209,7 +209,7 @@ func TestSlotsComeFirst(t *testing.T) {
 	r := &Runner{size: 1, running: 1}
 	var order []string
 	add := func(name string, first bool) {
-		r.hold(hold{since: time.Now(), first: first, start: func() { order = append(order, name); r.running++ }, refuse: func() {}})
+		r.hold(hold{since: time.Now(), lane: &laneState{}, first: first, start: func() { order = append(order, name); r.running++ }, refuse: func() {}})
 	}
 	add("a", false)
 	add("slot 1", true)
@@ -227,7 +227,7 @@ func TestSlotsComeFirst(t *testing.T) {
 	add("slot 3", true)
 	r.stopped, r.running = true, 0
 	refused := false
-	r.hold(hold{since: time.Now(), first: true, start: func() { t.Error("started") }, refuse: func() { refused = true }})
+	r.hold(hold{since: time.Now(), lane: &laneState{}, first: true, start: func() { t.Error("started") }, refuse: func() { refused = true }})
 	r.step(time.Now())
 	if !cmp.Equal(order, []string{"slot 3"}) || !refused {
 		t.Errorf("started %q; refused %t", order, refused)

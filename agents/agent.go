@@ -1,104 +1,20 @@
 package agents
 
-import (
-	"errors"
-	"fmt"
-	"strings"
+import "github.com/asyncnats/asyncnats/internal/roster"
 
-	"github.com/asyncnats/asyncnats/job"
-)
+// Agent is the policy of one dispatcher in its queues: which tasks it performs, in
+// which preference, and how many jobs at once. Agents may overlap: "main takes
+// anything, mul takes only mul".
+type Agent = roster.Agent
 
 const (
 	// DefaultName is the name of the agent that a dispatcher has where it is
 	// given none. zc.async: 'main' (FEATURES 122).
-	DefaultName = "main"
-	// DefaultSize is how many jobs an agent performs at once where it is not
-	// said (FEATURES 118).
-	DefaultSize = 3
+	DefaultName = roster.MainAgent
+	// DefaultSize is how many jobs an agent performs at once where it is not said
+	// (FEATURES 118).
+	DefaultSize = roster.DefaultSize
 )
 
-// Agent is the policy of one dispatcher in its queues: which tasks it performs
-// and how many jobs at once. Agents may overlap: "main takes anything, mul
-// takes only mul".
-type Agent struct {
-	// Name is required, and unique in its dispatcher and queue.
-	Name string
-	// Queue is the queue that the agent serves; empty for every queue of its
-	// dispatcher.
-	Queue string
-	// Size is the most jobs at once; 0 means [DefaultSize].
-	Size int
-	// Filter lists the tasks that the agent takes, as NATS wildcards over the
-	// parts of their names: "image.thumbnail", "image.*", "image.>". Empty
-	// takes all.
-	Filter []string
-}
-
 // Main is the agent that a dispatcher has where it is given none.
-func Main() Agent { return Agent{Name: DefaultName, Size: DefaultSize} }
-
-// Check reports everything that is wrong with the agent, joined.
-func (a Agent) Check() error {
-	errs := []error{job.CheckAgent(a.Name)}
-	if a.Queue != "" {
-		errs = append(errs, job.CheckQueue(a.Queue))
-	}
-	if a.Size < 0 {
-		errs = append(errs, fmt.Errorf("agent %s: size %d is negative", a.Name, a.Size))
-	}
-	for _, pattern := range a.Filter {
-		if err := checkPattern(pattern); err != nil {
-			errs = append(errs, fmt.Errorf("agent %s: %w", a.Name, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// Takes reports whether the agent takes jobs of a task.
-func (a Agent) Takes(task string) bool {
-	if len(a.Filter) == 0 {
-		return true
-	}
-	for _, pattern := range a.Filter {
-		if matches(pattern, task) {
-			return true
-		}
-	}
-	return false
-}
-
-// Serves reports whether the agent works in a queue.
-func (a Agent) Serves(queue string) bool { return a.Queue == "" || a.Queue == queue }
-
-func (a Agent) size() int {
-	if a.Size == 0 {
-		return DefaultSize
-	}
-	return a.Size
-}
-
-func checkPattern(pattern string) error {
-	parts := strings.Split(pattern, ".")
-	for i, part := range parts {
-		switch {
-		case part == "*", part == ">" && i == len(parts)-1:
-		case job.CheckTask(part) != nil:
-			return fmt.Errorf("illegal filter %q: must be a task, with * for any one part, or > at the end for any number, like image.* or image.>", pattern)
-		}
-	}
-	return nil
-}
-
-// matches reports whether a task matches a pattern, as NATS matches subjects.
-func matches(pattern, task string) bool {
-	wanted, parts := strings.Split(pattern, "."), strings.Split(task, ".")
-	for i, part := range wanted {
-		switch {
-		case part == ">":
-			return len(parts) > i
-		case i >= len(parts), part != "*" && part != parts[i]:
-			return false
-		}
-	}
-	return len(parts) == len(wanted)
-}
+func Main() Agent { return roster.Main() }

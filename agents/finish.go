@@ -29,11 +29,12 @@ func (a *attempt) finish(outcome job.Outcome) {
 	}
 	a.ended = time.Now()
 	if err := a.release(); err != nil {
-		a.log("outcome dropped", err)
+		a.dropped(err)
 		return
 	}
 	record := a.record(job.Completed, &outcome)
 	if !a.recorded(outcome) {
+		a.outcome = &outcome
 		a.announce(record)
 		a.ack()
 		return
@@ -44,12 +45,18 @@ func (a *attempt) finish(outcome job.Outcome) {
 		err = a.writeRecord(record)
 	}
 	if err != nil {
-		a.log("outcome dropped", err)
+		a.dropped(err)
 		return
 	}
+	a.outcome = record.Outcome
 	a.announce(record)
 	a.ack()
-	a.report(record)
+	a.tell(record)
+}
+
+func (a *attempt) dropped(err error) {
+	a.lost = errors.Is(err, job.ErrLeaseLost) || errors.Is(err, errReassigned)
+	a.log("outcome dropped", err)
 }
 
 // drop ends an attempt that lost its lease, by its own clock or to another
@@ -59,7 +66,7 @@ func (a *attempt) drop() {
 		return
 	}
 	a.abandon()
-	a.log("outcome dropped", job.ErrLeaseLost)
+	a.dropped(job.ErrLeaseLost)
 }
 
 // recorded reports whether the outcome needs a record: results that nobody
@@ -203,12 +210,12 @@ func (a *attempt) ack() {
 	}
 }
 
-// report logs how the job ended.
-func (a *attempt) report(record job.Record) {
+// tell logs how the job ended.
+func (a *attempt) tell(record job.Record) {
 	took := record.Ended.Sub(record.Started)
 	if f := record.Outcome.Failure; f != nil {
 		a.runner.log.Error("job failed", "job", a.lease.ID, "task", a.lease.Lane.Task, "attempt", a.us.Number, "took", took, "err", f)
 		return
 	}
-	a.runner.log.Debug("job done", "job", a.lease.ID, "task", a.lease.Lane.Task, "attempt", a.us.Number, "took", took)
+	a.runner.trace.Debug("job done", "job", a.lease.ID, "task", a.lease.Lane.Task, "attempt", a.us.Number, "took", took)
 }

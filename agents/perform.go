@@ -30,6 +30,9 @@ type attempt struct {
 	us     job.Attempt
 	began  time.Time
 	ended  time.Time // of the handler
+	// outcome is what was recorded; lost says that the lease was lost first.
+	outcome *job.Outcome
+	lost    bool
 
 	interrupts int
 	revision   uint64         // of the job's record as we wrote or saw it; 0 for none
@@ -99,6 +102,7 @@ func (a *attempt) perform(ctx context.Context, invalid error) {
 	a.begun.Store(true)
 	a.runner.jobs.add(a)
 	defer a.runner.jobs.remove(a)
+	defer a.observe()()
 	result, err := a.run(ctx)
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, job.ErrLeaseLost):

@@ -24,6 +24,8 @@ type laneView struct {
 	due bool
 	// limited: its jobs name quotas. It is never hot, and always waited on.
 	limited bool
+	// rank: jobs of lanes of a lower rank are preferred.
+	rank int
 }
 
 // view is what the plan knows of an agent.
@@ -52,17 +54,22 @@ type order struct {
 // into for a while, together for no more jobs than there is room for, so that
 // every lane has its turn and nothing is brought in vain. Lanes whose jobs name
 // quotas are waited on all the same: they bring few, when the server lets them.
+// Nothing is asked of a lane while another that is preferred to it is hot.
 func plan(v view) (orders []order, next int) {
-	hot := 0
+	hot, rank := 0, 0 // of those preferred
 	for _, lane := range v.lanes {
-		if lane.hot {
+		switch {
+		case !lane.hot, hot > 0 && lane.rank > rank:
+		case hot > 0 && lane.rank == rank:
 			hot++
+		default:
+			hot, rank = 1, lane.rank
 		}
 	}
 	if hot == 0 {
 		return waitEverywhere(v), v.next
 	}
-	return takeTurns(v, hot)
+	return takeTurns(v, hot, rank)
 }
 
 func waitEverywhere(v view) []order {
@@ -78,7 +85,7 @@ func waitEverywhere(v view) []order {
 	return orders
 }
 
-func takeTurns(v view, hot int) (orders []order, next int) {
+func takeTurns(v view, hot, rank int) (orders []order, next int) {
 	room := v.size + v.prefetch - v.taken
 	// Several jobs per pull where jobs are short.
 	if room <= 0 || v.prefetch > 0 && room < (v.size+v.prefetch)/4 {
@@ -90,6 +97,8 @@ func takeTurns(v view, hot int) (orders []order, next int) {
 		lane := v.lanes[at]
 		jobs := 0
 		switch {
+		case lane.rank > rank:
+			continue
 		case lane.limited:
 			if !lane.waiting {
 				orders = append(orders, order{lane: at, jobs: 1, waiting: true})

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/asyncnats/asyncnats/internal/mailbox"
@@ -29,15 +29,21 @@ const (
 	abandonAfter = time.Second
 )
 
-// Config is what a Runner works with. Every field but Log is required.
+// Config is what a Runner works with. Every field but Observe and Log is
+// required.
 type Config struct {
+	// Agent is what the runner is called and does at first; see [Runner.Set].
 	Agent      Agent
 	Queue      *stream.Queue
 	Link       *stream.Link
 	Gate       *quotas.Gate // into the queue's quotas
 	Handlers   map[string]job.Handler
 	Dispatcher string // UUID
-	Log        *slog.Logger
+	// Observe is told what becomes of jobs, from several goroutines. It must not
+	// block.
+	Observe func(Report)
+	Log     *slog.Logger // of errors and what is out of the ordinary
+	Trace   *slog.Logger // of each job
 }
 
 // Runner carries out one agent in one queue.
@@ -45,9 +51,10 @@ type Config struct {
 // Its state is owned by the goroutine in [Runner.Run]; everything else reaches
 // it through the mailbox.
 type Runner struct {
-	config Config
-	log    *slog.Logger
-	box    *mailbox.Mailbox
+	config     Config
+	log, trace *slog.Logger
+	box        *mailbox.Mailbox
+	order      atomic.Pointer[Order] // written by Run
 
 	// owned by Run
 	size    int
@@ -71,6 +78,7 @@ type Runner struct {
 // hold is a job that could start and has no place yet.
 type hold struct {
 	since  time.Time
+	lane   *laneState
 	first  bool   // it comes before those that do not
 	start  func() // called with a place
 	refuse func() // called instead where there is none
@@ -79,6 +87,11 @@ type hold struct {
 // laneState is what a Runner knows of a lane. Owned by Run.
 type laneState struct {
 	lane    stream.Lane
+	rank    int             // in the agent's preference
+	opening bool            // its tap is being opened, or will be
+	shut    bool            // nothing is taken from it
+	claims  context.Context // ends when the lane is shut, or the intake ends
+	shutNow context.CancelFunc
 	tap     *stream.Tap // nil while it is opened
 	hot     bool
 	waiting *stream.Pull
@@ -91,41 +104,19 @@ type laneState struct {
 
 // NewRunner returns a runner without lanes. It starts nothing.
 func NewRunner(c Config) *Runner {
-	log := c.Log
+	if c.Observe == nil {
+		c.Observe = func(Report) {}
+	}
+	r := &Runner{config: c, log: logger(c, c.Log), trace: logger(c, c.Trace), box: mailbox.New(), size: c.Agent.Places()}
+	r.order.Store(&Order{Agent: c.Agent})
+	return r
+}
+
+func logger(c Config, log *slog.Logger) *slog.Logger {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Runner{
-		config: c,
-		log:    log.With("queue", c.Queue.Name(), "agent", c.Agent.Name),
-		box:    mailbox.New(),
-		size:   c.Agent.size(),
-	}
-}
-
-// Wants reports whether the runner serves a lane: its filter takes the lane's
-// task and there is a handler for it.
-func (r *Runner) Wants(lane stream.Lane) bool {
-	_, able := r.config.Handlers[lane.Task]
-	return able && r.config.Agent.Takes(lane.Task)
-}
-
-// AddLane has the runner pull from a lane, if it wants it. It may be called
-// more than once for a lane, and before Run.
-func (r *Runner) AddLane(lane stream.Lane) {
-	if !r.Wants(lane) {
-		return
-	}
-	r.box.Post(func() {
-		known := slices.ContainsFunc(r.lanes, func(s *laneState) bool { return s.lane == lane })
-		if known || r.stopped {
-			return
-		}
-		s := &laneState{lane: lane}
-		r.lanes = append(r.lanes, s)
-		slices.SortFunc(r.lanes, func(a, b *laneState) int { return strings.Compare(a.lane.Token(), b.lane.Token()) })
-		r.open(s)
-	})
+	return log.With("queue", c.Queue.Name(), "agent", c.Agent.Name)
 }
 
 // Reset has all pulls made again. To be called after a reconnect, when the
@@ -134,9 +125,10 @@ func (r *Runner) Reset() { r.box.Post(r.cancelPulls) }
 
 // Presence describes the agent and the jobs it performs now.
 func (r *Runner) Presence() (stream.AgentPresence, []stream.Running) {
-	jobs := r.jobs.list()
+	jobs, order := r.jobs.list(), r.order.Load()
 	return stream.AgentPresence{
-		Name: r.config.Agent.Name, Size: r.config.Agent.size(), Filter: r.config.Agent.Filter, Active: len(jobs),
+		Name: order.Agent.Name, Size: order.Agent.Places(), Filter: order.Agent.Filter, Prefer: order.Agent.Prefer,
+		Paused: order.Paused, Active: len(jobs),
 	}, jobs
 }
 
@@ -180,18 +172,18 @@ func (r *Runner) Run(intake, work context.Context) {
 // pulls that are due. It returns when it wants to be called again at the
 // latest.
 func (r *Runner) step(now time.Time) time.Duration {
-	for len(r.held) > 0 && r.running < r.size && !r.stopped {
-		first := r.held[0]
-		r.held = r.held[1:]
-		first.start()
-	}
 	r.held = slices.DeleteFunc(r.held, func(h hold) bool {
-		over := r.stopped || now.Sub(h.since) >= holdFor
+		over := r.stopped || h.lane.shut || now.Sub(h.since) >= holdFor
 		if over {
 			h.refuse()
 		}
 		return over
 	})
+	for len(r.held) > 0 && r.running < r.size {
+		first := r.held[0]
+		r.held = r.held[1:]
+		first.start()
+	}
 	r.pull(now)
 	wait := time.Hour
 	for _, h := range r.held {
@@ -233,13 +225,13 @@ func (r *Runner) pull(now time.Time) {
 	open := make([]*laneState, 0, len(r.lanes))
 	v := view{size: r.size, prefetch: prefetch(r.size, r.spent), taken: r.running + len(r.held) + r.entering, next: r.next}
 	for _, s := range r.lanes {
-		if s.tap == nil || s.queued >= r.size {
+		if s.tap == nil || s.shut || s.queued >= r.size {
 			continue
 		}
 		open = append(open, s)
 		v.taken += s.left
 		v.lanes = append(v.lanes, laneView{
-			hot: s.hot, asked: s.asked != nil, waiting: s.waiting != nil, due: now.Sub(s.looked) >= probeEvery, limited: s.limited(),
+			hot: s.hot, asked: s.asked != nil, waiting: s.waiting != nil, due: now.Sub(s.looked) >= probeEvery, limited: s.limited(), rank: s.rank,
 		})
 	}
 	if len(open) == 0 {
@@ -279,9 +271,11 @@ func (r *Runner) open(s *laneState) {
 			r.box.Post(func() { r.ended(s, p, err) })
 		},
 	}
+	s.opening = true
 	go func() {
 		tap, err := r.config.Queue.Tap(r.work, s.lane, r.config.Link, sink)
 		r.box.Post(func() {
+			s.opening = false
 			if err != nil {
 				r.reopen(s, err)
 				return
@@ -310,9 +304,10 @@ func (r *Runner) reopen(s *laneState, err error) {
 		s.tap.Close()
 		s.tap = nil
 	}
+	s.opening = true
 	time.AfterFunc(reopenAfter, func() {
 		r.box.Post(func() {
-			if !r.stopped {
+			if s.opening = !r.stopped && !s.shut; s.opening {
 				r.open(s)
 			}
 		})
@@ -325,13 +320,13 @@ func (r *Runner) delivered(s *laneState, p *stream.Pull, lease *stream.Lease) {
 	}
 	s.hot = lease.Pending > 0 && !s.limited()
 	switch {
-	case r.stopped:
+	case r.stopped, s.shut:
 		r.refuse(lease)
 	case s.limited():
 		r.admit(s, lease)
 	default:
 		r.hold(hold{
-			since: time.Now(),
+			since: time.Now(), lane: s,
 			start: func() { r.start(lease) }, refuse: func() { r.refuse(lease) },
 		})
 	}
@@ -425,12 +420,16 @@ func (r *Runner) stop() {
 
 func (r *Runner) cancelPulls() {
 	for _, s := range r.lanes {
-		if s.waiting != nil {
-			s.waiting.Cancel()
-		}
-		if s.asked != nil {
-			s.asked.Cancel()
-		}
+		s.cancelPulls()
+	}
+}
+
+func (s *laneState) cancelPulls() {
+	if s.waiting != nil {
+		s.waiting.Cancel()
+	}
+	if s.asked != nil {
+		s.asked.Cancel()
 	}
 }
 

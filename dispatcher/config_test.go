@@ -2,12 +2,13 @@ package dispatcher
 
 import (
 	"context"
+	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/google/uuid"
+	"time"
 
 	"github.com/asyncnats/asyncnats/agents"
+	"github.com/asyncnats/asyncnats/internal/instance"
 	"github.com/asyncnats/asyncnats/job"
 )
 
@@ -16,6 +17,7 @@ func handler(task string) job.Handler {
 }
 
 func TestConfigIsChecked(t *testing.T) {
+	t.Setenv("ASYNCNATS_UUID", filepath.Join(t.TempDir(), "uuid.txt"))
 	ok := []job.Handler{handler("text.shout")}
 	for name, row := range map[string]struct {
 		config Config
@@ -31,11 +33,13 @@ func TestConfigIsChecked(t *testing.T) {
 		"illegal agent":        {Config{Handlers: ok, Agents: []agents.Agent{{Name: "a b"}}}, []string{`illegal agent name "a b"`}},
 		"illegal filter":       {Config{Handlers: ok, Agents: []agents.Agent{{Name: "a", Filter: []string{"image.>.x"}}}}, []string{`illegal filter "image.>.x"`}},
 		"negative size":        {Config{Handlers: ok, Agents: []agents.Agent{{Name: "a", Size: -1}}}, []string{"size -1"}},
-		"agent of other queue": {Config{Handlers: ok, Agents: []agents.Agent{{Name: "a", Queue: "x"}}}, []string{`serves queue "x"`}},
+		"agent of other queue": {Config{Handlers: ok, Queues: []string{"q"}, Agents: []agents.Agent{{Name: "a", Queue: "x"}}}, []string{`serves queue "x"`}},
 		"agents of one name":   {Config{Handlers: ok, Agents: []agents.Agent{{Name: "a"}, {Name: "a"}}}, []string{`two agents are named "a"`}},
 		"an agent for one queue and one of its name for all": {
 			Config{Handlers: ok, Queues: []string{"q"}, Agents: []agents.Agent{{Name: "a", Queue: "q"}, {Name: "a"}}}, []string{`two agents are named "a"`},
 		},
+		"silence of half seconds":       {Config{Handlers: ok, PingInterval: time.Second, PingDeathInterval: 3500 * time.Millisecond}, []string{"must be whole seconds"}},
+		"silence too short":             {Config{Handlers: ok, PingInterval: 10 * time.Second, PingDeathInterval: 12 * time.Second}, []string{"twice the former"}},
 		"several mistakes are all told": {Config{Queues: []string{"a b"}, Agents: []agents.Agent{{}}}, []string{"no handlers", `queue name "a b"`, `agent name ""`}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -50,23 +54,29 @@ func TestConfigIsChecked(t *testing.T) {
 }
 
 func TestDefaults(t *testing.T) {
+	t.Chdir(t.TempDir())
+	t.Setenv("ASYNCNATS_UUID", "")
 	a, err := New(nil, Config{Handlers: []job.Handler{handler("a")}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := a.config
-	if len(c.Queues) != 1 || c.Queues[0] != job.DefaultQueue || len(c.Agents) != 1 || c.Agents[0].Name != agents.DefaultName || c.Grace != DefaultGrace {
+	if len(c.Agents) != 1 || c.Agents[0].Name != agents.DefaultName || c.Grace != DefaultGrace ||
+		c.PingInterval != DefaultPingInterval || c.PingDeathInterval != 15*time.Second {
 		t.Errorf("got %+v", c)
 	}
-	b, err := New(nil, Config{Handlers: []job.Handler{handler("a")}, Agents: []agents.Agent{}, Grace: -1})
+	b, err := New(nil, Config{Handlers: []job.Handler{handler("a")}, Agents: []agents.Agent{}, Grace: -1, PingInterval: 500 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(b.config.Agents) != 0 || b.config.Grace != 0 {
 		t.Errorf("an empty list of agents means none, a negative grace none: got %+v", b.config)
 	}
-	if a.UUID() == b.UUID() || uuid.Validate(a.UUID()) != nil {
-		t.Errorf("UUIDs %s and %s", a.UUID(), b.UUID())
+	if b.config.PingDeathInterval != 3*time.Second {
+		t.Errorf("death interval %v", b.config.PingDeathInterval)
+	}
+	if id, err := instance.FromFile(instance.DefaultFile); err != nil || a.UUID() != id.String() || b.UUID() != id.String() {
+		t.Errorf("UUIDs %s and %s, want the instance's, %v, %v", a.UUID(), b.UUID(), id, err)
 	}
 	// Agents of one name in different queues are two agents.
 	if _, err := New(nil, Config{

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/asyncnats/asyncnats"
 	"github.com/asyncnats/asyncnats/dispatcher"
 	"github.com/asyncnats/asyncnats/job"
@@ -105,7 +107,7 @@ func TestMissingQueue(t *testing.T) {
 		if !errors.Is(err, asyncnats.ErrNoQueue) || !strings.Contains(err.Error(), "asyncnats queue add nowhere") {
 			s.Errorf("put: %v", err)
 		}
-		d, err := dispatcher.New(s.server.Connect(s.T), shouters(dispatcher.Config{Queues: []string{"nowhere"}}))
+		d, err := dispatcher.New(s.server.Connect(s.T), shouters(dispatcher.Config{UUID: uuid.New(), Queues: []string{"nowhere"}}))
 		if err != nil {
 			s.Fatal(err)
 		}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -221,7 +222,7 @@ func (r *rig) drainOurs(b *testing.B, n int) float64 {
 // dispatch runs a dispatcher in this process until stop is called.
 func (r *rig) dispatch(b *testing.B, size int, handlers ...job.Handler) (stop func()) {
 	d, err := dispatcher.New(r.nc, dispatcher.Config{
-		Handlers: handlers, Agents: []agents.Agent{{Name: "main", Size: size}}, Log: quiet(), Grace: -1,
+		UUID: uuid.New(), Handlers: handlers, Agents: []agents.Agent{{Name: "main", Size: size}}, Log: quiet(), Grace: -1,
 	})
 	if err != nil {
 		b.Fatal(err)

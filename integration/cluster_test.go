@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -170,7 +171,7 @@ func (c *cluster) connect(t *testing.T) *nats.Conn {
 func (c *cluster) dispatch(t *testing.T, handlers ...job.Handler) {
 	t.Helper()
 	d, err := dispatcher.New(c.connect(t), dispatcher.Config{
-		Agents: []agents.Agent{{Name: "main", Size: 10}}, Handlers: handlers, Log: quiet(),
+		UUID: uuid.New(), Agents: []agents.Agent{{Name: "main", Size: 10}}, Handlers: handlers, Log: quiet(),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -17,13 +17,18 @@ var layers = map[string][]string{
 	"kv":            {},
 	"stream":        {"job", "kv"},
 	"quotas":        {"job", "kv", "internal/mailbox"},
-	"agents":        {"job", "kv", "stream", "quotas", "internal/mailbox"},
-	"dispatcher":    {"job", "stream", "quotas", "agents", "internal/mailbox"},
-	"":              {"job", "stream", "quotas"},
+	"agents":        {"job", "kv", "stream", "quotas", "internal/mailbox", "internal/roster"},
+	"dispatcher":    {"job", "stream", "quotas", "agents", "internal/instance", "internal/mailbox", "internal/roster"},
+	"":              {"job", "stream", "quotas", "internal/instance", "internal/roster"},
 	"cmd/asyncnats": {"", "job", "kv", "stream", "quotas", "agents", "dispatcher"},
 	"integration":   {},
 	// The one goroutine that owns a state, and those who have it do something.
 	"internal/mailbox": {},
+	// Who this process is.
+	"internal/instance": {},
+	// The dispatchers and their agents, as they are stored; for those who run them
+	// and those who administer them.
+	"internal/roster": {"job", "kv", "stream"},
 	// Test servers are for tests: nothing imports them but tests.
 	"internal/natstest": {},
 }

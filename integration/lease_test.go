@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 
 	"github.com/asyncnats/asyncnats"
@@ -274,7 +275,7 @@ func TestClosedConnection(t *testing.T) {
 	tell(t, func(s *story) {
 		p := newPatient()
 		nc := s.server.Connect(s.T)
-		d, err := dispatcher.New(nc, dispatcher.Config{Handlers: []job.Handler{p.handler()}, Log: quiet()})
+		d, err := dispatcher.New(nc, dispatcher.Config{UUID: uuid.New(), Handlers: []job.Handler{p.handler()}, Log: quiet()})
 		if err != nil {
 			s.Fatal(err)
 		}
@@ -304,7 +305,7 @@ func TestClosedConnection(t *testing.T) {
 // of.
 func TestStopBeforeTheBeginning(t *testing.T) {
 	tell(t, func(s *story) {
-		d, err := dispatcher.New(s.server.Connect(s.T), shouters(dispatcher.Config{Log: quiet()}))
+		d, err := dispatcher.New(s.server.Connect(s.T), shouters(dispatcher.Config{UUID: uuid.New(), Log: quiet()}))
 		if err != nil {
 			s.Fatal(err)
 		}

@@ -191,6 +191,9 @@ func workerProcess() int {
 		return fail(err)
 	}
 	defer nc.Close()
+	if c.UUID == uuid.Nil {
+		c.UUID = uuid.New()
+	}
 	d, err := dispatcher.New(nc, dispatcher.Config{
 		UUID: c.UUID, Handlers: handlers(c.Log), Grace: c.Grace,
 		Agents: []agents.Agent{{Name: "main", Size: c.Size}},

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 
 	"github.com/asyncnats/asyncnats"
@@ -145,6 +146,7 @@ func (s *story) dispatchQuietly(c dispatcher.Config) *nats.Conn {
 	s.Helper()
 	c.Log = slog.New(slog.DiscardHandler)
 	nc := s.server.Connect(s.T)
+	c.UUID = uuid.New()
 	d, err := dispatcher.New(nc, c)
 	if err != nil {
 		s.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -70,6 +71,7 @@ func (s *story) dispatchSlowly(c dispatcher.Config) *slowWire {
 		s.Fatal(err)
 	}
 	s.Cleanup(nc.Close)
+	c.UUID = uuid.New()
 	d, err := dispatcher.New(nc, c)
 	if err != nil {
 		s.Fatal(err)

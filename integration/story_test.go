@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/asyncnats/asyncnats"
@@ -57,6 +58,9 @@ func (s *story) dispatch(c dispatcher.Config) *staff {
 	s.Helper()
 	log := &syncBuffer{}
 	c.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	if c.UUID == uuid.Nil {
+		c.UUID = uuid.New()
+	}
 	nc, wire := s.server.ConnectWire(s.T)
 	d, err := dispatcher.New(nc, c)
 	if err != nil {

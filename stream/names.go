@@ -16,6 +16,8 @@ import (
 //	async.<queue>.wait.<lane>.<id>    a job that waits for other jobs
 //	async.<queue>.done.<id>           not stored: an outcome was recorded
 //	async.<queue>.ctl.<verb>          not stored: questions to dispatchers
+//	async.<queue>.event.<what>        not stored: what happened
+//	async.$dispatcher.<uuid>.<verb>   not stored: questions to one dispatcher
 
 // DefaultNamespace is the namespace used where none is named.
 const DefaultNamespace = "async"
@@ -111,6 +113,33 @@ func (n names) laneKey(lane Lane) string { return "lane." + n.queue + "." + lane
 
 func (n names) laneKeys() string { return "lane." + n.queue + ".*" }
 
+// ofQueue matches the keys of everything that the dispatchers' bucket holds of
+// the queue: lane.<queue>.…, pause.<queue>.… and, from package agents,
+// agent.<queue>.… and installed.<queue>.….
+func (n names) ofQueue() string { return "*." + n.queue + ".>" }
+
+// pause is the key of a pause: of a task, written as in a lane, or of the queue.
+func (n names) pause(task string) string {
+	if task == "" {
+		return "pause." + n.queue + "." + wholeQueue
+	}
+	return "pause." + n.queue + "." + LaneOf(task, nil).Token()
+}
+
+// wholeQueue stands for all tasks; no task is written like that.
+const wholeQueue = "="
+
+func (n names) pauses() string { return "pause." + n.queue + ".*" }
+
+// pausedTask reads what pause writes.
+func (n names) pausedTask(key string) string {
+	token := strings.TrimPrefix(key, "pause."+n.queue+".")
+	if token == wholeQueue {
+		return ""
+	}
+	return strings.ReplaceAll(token, "=", ".")
+}
+
 // parseJob reads the lane and the ID of a stored subject.
 func (n names) parseJob(subject string) (Lane, job.ID, error) {
 	rest, ok := strings.CutPrefix(subject, n.namespace+"."+n.queue+".")
@@ -126,6 +155,14 @@ func (n names) parseJob(subject string) (Lane, job.ID, error) {
 	return lane, id, err
 }
 
+// event is where it is told what happened in the queue.
+func (n names) event(what string) string { return n.subject("event", what) }
+
+// toDispatcher is where one dispatcher is asked. No queue has a name like that.
+func toDispatcher(namespace, dispatcher, verb string) string {
+	return namespace + ".$dispatcher." + dispatcher + "." + verb
+}
+
 func streamPrefix(namespace string) string { return strings.ToUpper(namespace) + "_" }
 
 func recordsBucket(namespace string) string { return streamPrefix(namespace) + "JOBS" }
@@ -133,4 +170,6 @@ func recordsBucket(namespace string) string { return streamPrefix(namespace) + "
 // quotasBucket is the bucket whose keys package quotas makes.
 func quotasBucket(namespace string) string { return streamPrefix(namespace) + "QUOTAS" }
 
+// dispatchersBucket is the bucket that packages agents and roster make keys of,
+// too.
 func dispatchersBucket(namespace string) string { return streamPrefix(namespace) + "DISPATCHERS" }

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -29,6 +30,7 @@ type Namespace struct {
 type buckets struct {
 	records *kv.Bucket[job.Record]
 	lanes   *kv.Bucket[laneEntry]
+	pauses  *kv.Bucket[pauseEntry]
 }
 
 var records = kv.Codec[job.Record]{Encode: job.EncodeRecord, Decode: job.DecodeRecord}
@@ -68,6 +70,9 @@ func (ns *Namespace) createBuckets(ctx context.Context, replicas int) (b buckets
 	if err != nil {
 		return b, err
 	}
+	if b.pauses, err = kv.Open(ctx, ns.js, dispatchersBucket(ns.name), kv.JSON[pauseEntry]()); err != nil {
+		return b, err
+	}
 	return b, kv.Make(ctx, ns.js, kv.Config{
 		Bucket:      quotasBucket(ns.name),
 		Description: "asyncnats quotas",
@@ -81,12 +86,28 @@ func (ns *Namespace) openBuckets(ctx context.Context) (b buckets, err error) {
 	if b.records, err = kv.Open(ctx, ns.js, recordsBucket(ns.name), records); err != nil {
 		return b, err
 	}
-	b.lanes, err = kv.Open(ctx, ns.js, dispatchersBucket(ns.name), kv.JSON[laneEntry]())
+	if b.lanes, err = kv.Open(ctx, ns.js, dispatchersBucket(ns.name), kv.JSON[laneEntry]()); err != nil {
+		return b, err
+	}
+	b.pauses, err = kv.Open(ctx, ns.js, dispatchersBucket(ns.name), kv.JSON[pauseEntry]())
 	return b, err
 }
 
 // Name returns the namespace's name.
 func (ns *Namespace) Name() string { return ns.name }
+
+// Dispatchers returns the name of the bucket of dispatchers and their agents. It
+// exists where there is a queue.
+func (ns *Namespace) Dispatchers() (bucket string) { return dispatchersBucket(ns.name) }
+
+// ToDispatcher returns the subject where a dispatcher is asked something.
+func (ns *Namespace) ToDispatcher(dispatcher, verb string) string {
+	return toDispatcher(ns.name, dispatcher, verb)
+}
+
+// Event returns the subject where it is told what happened in a queue, "*" for
+// all of them.
+func (ns *Namespace) Event(queue, what string) string { return names{ns.name, queue}.event(what) }
 
 // JetStream returns the connection's JetStream.
 func (ns *Namespace) JetStream() jetstream.JetStream { return ns.js }
@@ -106,10 +127,31 @@ func (ns *Namespace) CreateQueue(ctx context.Context, name string, c Config) (*Q
 		return nil, explain(ns.js.Conn(), "create queue "+name, err)
 	}
 	_, err := ns.js.CreateStream(ctx, streamConfig(n, c))
+	created := err == nil
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 		return nil, explain(ns.js.Conn(), "create queue "+name, err)
 	}
-	return ns.open(ctx, n, c)
+	q, err := ns.open(ctx, n, c)
+	if err == nil && created {
+		ns.tellCreated(n)
+	}
+	return q, err
+}
+
+// QueueCreated is the event that a queue was created. Its message is, in JSON, the
+// type "io.asyncnats.event.v1.queue_created", the time and the queue.
+const QueueCreated = "queue.created"
+
+// tellCreated tells that a queue was created. Who misses it finds the queue.
+func (ns *Namespace) tellCreated(n names) {
+	data, err := json.Marshal(struct {
+		Type  string    `json:"type"`
+		Time  time.Time `json:"time"`
+		Queue string    `json:"queue"`
+	}{"io.asyncnats.event.v1.queue_created", time.Now().UTC(), n.queue})
+	if err == nil {
+		_ = ns.js.Conn().Publish(n.event(QueueCreated), data)
+	}
 }
 
 // Queue opens a queue. It returns [ErrNoQueue] where there is none, and a
@@ -168,8 +210,8 @@ func (ns *Namespace) Queues(ctx context.Context) ([]string, error) {
 	return queues, nil
 }
 
-// DeleteQueue removes a queue with its pending jobs, its lanes, its quotas and
-// its records. It returns [ErrNoQueue] where there is none, and a [*ConfigError]
+// DeleteQueue removes a queue with its pending jobs, its lanes, pauses, agents and
+// quotas, and its records. It returns [ErrNoQueue] where there is none, and a [*ConfigError]
 // where the stream of that name is somebody else's.
 //
 // A crash between the steps leaves lanes, quotas or records of a queue that is
@@ -194,7 +236,7 @@ func (ns *Namespace) DeleteQueue(ctx context.Context, name string) error {
 		return explain(ns.js.Conn(), "delete queue "+name, err)
 	}
 	err = errors.Join(
-		kv.PurgeAll(ctx, ns.js, dispatchersBucket(ns.name), n.laneKeys()),
+		kv.PurgeAll(ctx, ns.js, dispatchersBucket(ns.name), n.ofQueue()),
 		kv.PurgeAll(ctx, ns.js, quotasBucket(ns.name), name+".*"),
 		kv.PurgeAll(ctx, ns.js, recordsBucket(ns.name), n.records()),
 	)

@@ -26,6 +26,8 @@ type AgentPresence struct {
 	Name   string   `json:"name"`
 	Size   int      `json:"size"`
 	Filter []string `json:"filter,omitempty"`
+	Prefer []string `json:"prefer,omitempty"`
+	Paused bool     `json:"paused,omitempty"`
 	Active int      `json:"active"`
 }
 

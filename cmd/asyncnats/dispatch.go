@@ -100,6 +100,9 @@ func (c *dispatchCmd) config(namespace, domain string, running *commands, log *s
 	config := dispatcher.Config{
 		Namespace: namespace, Domain: domain, UUID: c.UUID, Queues: c.Queue, Grace: c.Grace, Log: log,
 	}
+	if c.UUID == uuid.Nil {
+		config.UUID = uuid.New()
+	}
 	if c.Grace == 0 {
 		config.Grace = -1
 	}

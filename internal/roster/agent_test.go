@@ -1,4 +1,4 @@
-package agents
+package roster
 
 import (
 	"strings"
@@ -65,10 +65,10 @@ func TestCheck(t *testing.T) {
 }
 
 func TestDefaults(t *testing.T) {
-	if main := Main(); main.Name != "main" || main.size() != 3 || !main.Takes("any.task") || !main.Serves("any") {
+	if main := Main(); main.Name != "main" || main.Places() != 3 || !main.Takes("any.task") || !main.Serves("any") {
 		t.Errorf("got %+v", main)
 	}
-	if size := (Agent{Name: "a"}).size(); size != DefaultSize {
+	if size := (Agent{Name: "a"}).Places(); size != DefaultSize {
 		t.Errorf("size 0 means %d", size)
 	}
 	if only := (Agent{Name: "a", Queue: "q"}); !only.Serves("q") || only.Serves("r") {

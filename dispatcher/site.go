@@ -1,0 +1,206 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/asyncnats/asyncnats/internal/roster"
+	"github.com/asyncnats/asyncnats/stream"
+)
+
+// site is where a dispatcher works: its stations, one in each of its queues, and
+// its membership among the dispatchers.
+type site struct {
+	d         *Dispatcher
+	namespace *stream.Namespace
+	store     *roster.Agents
+	member    *roster.Member
+
+	mu        sync.Mutex
+	stations  map[string]*station
+	suspended bool
+}
+
+// open opens the queues that the dispatcher serves. Where it serves all that there
+// are and there is none yet it waits for the first.
+func (d *Dispatcher) open(ctx context.Context) (*site, error) {
+	js, err := jetStream(d.nc, d.config.Domain)
+	if err != nil {
+		return nil, err
+	}
+	s := &site{d: d, stations: make(map[string]*station)}
+	if s.namespace, err = stream.Open(ctx, js, d.config.Namespace); err != nil {
+		return nil, err
+	}
+	names, err := s.awaitQueues(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if s.store, err = roster.OpenAgents(ctx, s.namespace); err != nil {
+		return nil, err
+	}
+	everybody, err := roster.Open(ctx, s.namespace)
+	if err != nil {
+		return nil, err
+	}
+	s.member = everybody.Join(roster.Config{
+		Dispatcher: d.UUID(), Ping: d.config.PingInterval, Death: d.config.PingDeathInterval,
+		Event: d.config.OnEvent, Suspend: s.suspend, Log: d.log,
+	})
+	for _, name := range names {
+		if s.stations[name], err = s.station(ctx, name); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// awaitQueues returns the queues to serve.
+func (s *site) awaitQueues(ctx context.Context) ([]string, error) {
+	if len(s.d.config.Queues) > 0 {
+		return s.d.config.Queues, nil
+	}
+	for warned := false; ; warned = true {
+		names, err := s.namespace.Queues(ctx)
+		if err != nil || len(names) > 0 {
+			return names, err
+		}
+		if !warned {
+			s.d.log.Warn("there is no queue yet, waits for the first (asyncnats queue add)")
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(watchAgain):
+		}
+	}
+}
+
+func (s *site) station(ctx context.Context, name string) (*station, error) {
+	queue, err := s.namespace.Queue(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return s.d.newStation(ctx, queue, s.store)
+}
+
+// names lists the queues that are served, sorted.
+func (s *site) names() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	names := make([]string, 0, len(s.stations))
+	for name := range s.stations {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// activate makes the dispatcher one of the living.
+func (s *site) activate(ctx context.Context, closed <-chan struct{}) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	waits := make(chan struct{})
+	defer close(waits)
+	go func() {
+		select {
+		case <-closed:
+			cancel(nats.ErrConnectionClosed)
+		case <-waits:
+		}
+	}()
+	if err := s.member.Activate(ctx, s.names()); err != nil {
+		return errors.Join(err, context.Cause(ctx))
+	}
+	return nil
+}
+
+// watchQueues runs the stations, and those of queues that come while the
+// dispatcher serves all that there are, until intake ends.
+func (s *site) watchQueues(intake, work context.Context, running *sync.WaitGroup) {
+	begin := func(st *station) {
+		running.Go(func() { st.run(intake, work) })
+	}
+	s.mu.Lock()
+	for _, st := range s.stations {
+		begin(st)
+	}
+	s.mu.Unlock()
+	if len(s.d.config.Queues) > 0 {
+		return
+	}
+	created := make(chan *nats.Msg, 1)
+	sub, err := s.d.nc.ChanSubscribe(s.namespace.Event("*", stream.QueueCreated), created)
+	if err == nil {
+		defer sub.Unsubscribe()
+	}
+	for {
+		select {
+		case <-intake.Done():
+			return
+		case <-created:
+		case <-time.After(s.d.config.PingInterval): // who missed the event
+		}
+		fresh, err := s.findQueues(intake)
+		if err != nil && intake.Err() == nil {
+			s.d.log.Debug("new queues cannot be looked for, will be tried again", "err", err)
+		}
+		for _, st := range fresh {
+			begin(st)
+		}
+	}
+}
+
+// findQueues returns stations for queues that have none.
+func (s *site) findQueues(ctx context.Context) (fresh []*station, err error) {
+	ctx, cancel := context.WithTimeout(ctx, exchange)
+	defer cancel()
+	names, err := s.namespace.Queues(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if slices.Contains(s.names(), name) {
+			continue
+		}
+		st, err := s.station(ctx, name)
+		if err != nil {
+			return fresh, fmt.Errorf("queue %s: %w", name, err)
+		}
+		if err := s.member.AddQueue(ctx, name); err != nil {
+			return fresh, err
+		}
+		s.d.log.Info("queue is served", "queue", name)
+		s.mu.Lock()
+		s.stations[name] = st
+		st.suspended = s.suspended
+		s.mu.Unlock()
+		fresh = append(fresh, st)
+	}
+	return fresh, nil
+}
+
+// suspend has all stations take no jobs, or take them again.
+func (s *site) suspend(suspended bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.suspended = suspended
+	for _, st := range s.stations {
+		st.suspend(suspended)
+	}
+}
+
+// reset has everything asked for again, after a reconnect.
+func (s *site) reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, st := range s.stations {
+		st.reset()
+	}
+}
