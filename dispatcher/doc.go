@@ -2,9 +2,11 @@
 // queues, with the handlers that the process brings.
 //
 // A [Dispatcher] wires and loops; it decides nothing. Which lane to pull from
-// and what to do with a job is the agents' (package agents). Any number of
-// dispatchers, in any number of processes, share the queues of a namespace
-// without knowing of each other.
+// and what to do with a job is the agents' (package agents); who is alive is the
+// roster's (package internal/roster). A site (site.go) is all that a dispatcher
+// works on, a station (station.go) its work in one queue: it follows the agents and
+// pauses that are stored. Any number of dispatchers, in any number of processes,
+// share the queues of a namespace.
 //
 // # Guarantees
 //
