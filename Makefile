@@ -24,6 +24,10 @@ bench: ## Compare with the bare JetStream loop, in one run
 quota-history: ## Check 200 random histories of quotas, with deaths
 	go test ./integration -run '^TestQuotaHistory' -timeout 60m -quota.seeds 200
 
+.PHONY: crash-matrix
+crash-matrix: ## Kill workers 1000 times at each step of a job
+	go test ./integration -run '^TestCrashMatrix$$' -timeout 6h -crash.rounds 1000
+
 .PHONY: fuzz
 fuzz: ## Fuzz every decoder for half a minute
 	for target in $$(grep -rhoE 'func Fuzz\w+' --include='*_test.go' job | cut -d' ' -f2); do \

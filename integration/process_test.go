@@ -5,8 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
-
 	"log/slog"
 	"os"
 	"os/exec"
@@ -37,6 +37,7 @@ const (
 func TestMain(m *testing.M) {
 	switch role := os.Getenv(roleVariable); role {
 	case "":
+		wideParallel()
 		os.Exit(m.Run())
 	case "server":
 		os.Exit(serverProcess())
@@ -45,6 +46,17 @@ func TestMain(m *testing.M) {
 	default:
 		fmt.Fprintln(os.Stderr, "unknown role", role)
 		os.Exit(2)
+	}
+}
+
+// wideParallel lets more parallel tests run at once than there are processors,
+// where the command line does not say how many: they wait for leases to end.
+func wideParallel() {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		_ = flag.Set("test.parallel", "16")
 	}
 }
 
@@ -169,6 +181,10 @@ type workerConfig struct {
 	Size  int
 	Grace time.Duration
 	Log   string // file that handlers write their starts and ends to
+
+	Life  int    // which of a story's processes it is; 0 where that does not matter
+	Dies  edge   // where a process with such a number ends
+	Trace string // file that it writes its deeds to
 }
 
 // startWorker starts a dispatcher process and waits until it is connected.
@@ -186,7 +202,13 @@ func workerProcess() int {
 	if err := json.Unmarshal([]byte(os.Getenv(configVariable)), &c); err != nil {
 		return fail(err)
 	}
-	nc, err := nats.Connect(c.URL, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	options := []nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond)}
+	onStart := func(job.ID) {}
+	if c.Life > 0 {
+		life := newLife(c.Life, c.UUID.String(), c.Dies, c.Trace)
+		options, onStart = append(options, nats.SetCustomDialer(life)), life.started
+	}
+	nc, err := nats.Connect(c.URL, options...)
 	if err != nil {
 		return fail(err)
 	}
@@ -195,7 +217,7 @@ func workerProcess() int {
 		c.UUID = uuid.New()
 	}
 	d, err := dispatcher.New(nc, dispatcher.Config{
-		UUID: c.UUID, Handlers: handlers(c.Log), Grace: c.Grace,
+		UUID: c.UUID, Handlers: append(handlers(c.Log), mortalHandler(c.Log, onStart)), Grace: c.Grace,
 		Agents: []agents.Agent{{Name: "main", Size: c.Size}},
 		Log:    slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})

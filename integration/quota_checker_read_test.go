@@ -21,13 +21,13 @@ const (
 
 // keepRevisions makes the buckets of quotas and of records before the first
 // queue does, such that every value they ever have stays to be read.
-func keepRevisions(ctx context.Context, js jetstream.JetStream) error {
+func keepRevisions(ctx context.Context, js jetstream.JetStream, replicas int) error {
 	for _, name := range []string{quotasStream, recordsStream} {
 		_, err := js.CreateStream(ctx, jetstream.StreamConfig{
 			Name: name, Subjects: []string{"$KV." + strings.TrimPrefix(name, "KV_") + ".>"},
 			MaxMsgsPerSubject: 1 << 40, // not unlimited, which no bucket may be
 			Discard:           jetstream.DiscardNew, AllowRollup: true, DenyDelete: true, AllowDirect: true,
-			AllowMsgTTL: true, AllowAtomicPublish: true,
+			AllowMsgTTL: true, AllowAtomicPublish: true, Replicas: replicas,
 		})
 		if err != nil {
 			return err

@@ -53,7 +53,7 @@ type play struct {
 // start prepares the queue and its quotas.
 func (s scenario) start(tb testing.TB, js jetstream.JetStream, patience time.Duration) *play {
 	p := &play{TB: tb, scenario: s, js: js, log: filepath.Join(tb.TempDir(), "log"), patience: patience}
-	if err := keepRevisions(tb.Context(), js); err != nil {
+	if err := keepRevisions(tb.Context(), js, 1); err != nil {
 		tb.Fatal(err)
 	}
 	client, err := asyncnats.Connect(tb.Context(), js.Conn(), asyncnats.Config{})

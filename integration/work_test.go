@@ -33,6 +33,8 @@ var (
 		asyncnats.Define[time.Duration, asyncnats.None]("limited.green"),
 		asyncnats.Define[time.Duration, asyncnats.None]("limited.blue"),
 	}
+	// mortal is another of them, and may kill its process when it starts.
+	mortal = asyncnats.Define[time.Duration, asyncnats.None]("story.mortal")
 )
 
 // handlers performs the tasks, and notes starts and ends of all but noop in
@@ -70,17 +72,25 @@ func handlers(log string) []job.Handler {
 			}
 			return info.Dispatcher, nil
 		}),
-		limited[0].Handle(limitedNap(log)),
-		limited[1].Handle(limitedNap(log)),
-		limited[2].Handle(limitedNap(log)),
+		limited[0].Handle(limitedNap(log, nil)),
+		limited[1].Handle(limitedNap(log, nil)),
+		limited[2].Handle(limitedNap(log, nil)),
 	}
 }
 
+// mortalHandler performs mortal, and calls onStart when it has noted its start.
+func mortalHandler(log string, onStart func(job.ID)) job.Handler {
+	return mortal.Handle(limitedNap(log, onStart))
+}
+
 // limitedNap is nap, and notes whether it came to its end.
-func limitedNap(log string) func(context.Context, time.Duration) (asyncnats.None, error) {
+func limitedNap(log string, onStart func(job.ID)) func(context.Context, time.Duration) (asyncnats.None, error) {
 	return func(ctx context.Context, d time.Duration) (asyncnats.None, error) {
 		write := writer(log, ctx)
 		write("start")
+		if info, _ := job.FromContext(ctx); onStart != nil {
+			onStart(info.ID)
+		}
 		select {
 		case <-time.After(d):
 			write("end")
@@ -135,9 +145,11 @@ func writer(log string, ctx context.Context) (write func(what string)) {
 	}
 }
 
-// appendEvent writes a line of the log. Lines are appended whole, by any
-// process.
-func appendEvent(log string, e event) {
+// appendEvent writes a line of the log.
+func appendEvent(log string, e event) { appendLine(log, e) }
+
+// appendLine writes a line of a file. Lines are appended whole, by any process.
+func appendLine(log string, e any) {
 	line, err := json.Marshal(e)
 	if err != nil {
 		panic(err)
