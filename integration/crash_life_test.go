@@ -21,10 +21,11 @@ type step string
 
 const (
 	claimed  step = "claimed"  // its delivery was read
-	entered  step = "entered"  // a slot was asked for, or taken
+	entered  step = "entered"  // a slot was asked for
+	granted  step = "granted"  // it was written that it has a slot, by its own process
 	begun    step = "begun"    // a record in state Active was written
 	started  step = "started"  // its handler runs
-	left     step = "left"     // a slot was to be given back, or was
+	left     step = "left"     // a slot was given back, or is to be
 	recorded step = "recorded" // a record with an outcome was written
 	acked    step = "acked"
 	returned step = "returned" // it was handed back
@@ -71,7 +72,9 @@ type life struct {
 	delivered  map[job.ID]int
 	quotas     map[job.ID]int
 	recorded   map[job.ID]bool
-	slots      map[string]map[job.ID]bool // by quota: the jobs that this process has a slot for
+	nonces     map[job.Nonce]job.ID
+	claims     map[string]map[job.ID]bool // by quota: the jobs that this process claims a slot for
+	slots      map[string]map[job.ID]bool // by quota: those that it wrote to have one
 	count      int
 }
 
@@ -79,7 +82,7 @@ func newLife(number int, dispatcher string, at edge, trace string) *life {
 	return &life{
 		number: number, dispatcher: dispatcher, edge: at, trace: trace,
 		deliveries: make(map[string]job.ID), delivered: make(map[job.ID]int), quotas: make(map[job.ID]int),
-		recorded: make(map[job.ID]bool), slots: make(map[string]map[job.ID]bool),
+		recorded: make(map[job.ID]bool), nonces: make(map[job.Nonce]job.ID), claims: make(map[string]map[job.ID]bool), slots: make(map[string]map[job.ID]bool),
 	}
 }
 
@@ -134,7 +137,7 @@ func (l *life) sent(c command) end {
 	case strings.HasPrefix(c.subject, "$KV.ASYNC_QUOTAS."):
 		return l.does(l.turnover(lastToken(c.subject), c.payload)...)
 	case strings.Contains(c.subject, ".ctl.quota.") && c.reply != "":
-		return l.does(wishes(c.payload)...)
+		return l.does(l.wishes(c.payload)...)
 	case strings.HasPrefix(c.subject, "$JS.ACK."):
 		l.mu.Lock()
 		d := deed{Job: l.deliveries[c.subject]}
@@ -152,37 +155,44 @@ func (l *life) sent(c command) end {
 	return never
 }
 
-// turnover returns what a quota's new value means to the slots of this process.
+// turnover returns what a quota's new value means to the jobs of this process.
 func (l *life) turnover(quota string, value []byte) (deeds []deed) {
 	var now quotas.Slots
 	if msgpack.Unmarshal(value, &now) != nil {
 		return nil
 	}
+	ours := func(claims []quotas.Claim) map[job.ID]bool {
+		ids := make(map[job.ID]bool)
+		for _, c := range claims {
+			if c.Dispatcher == l.dispatcher {
+				ids[c.ID] = true
+			}
+		}
+		return ids
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	had, has := l.slots[quota], make(map[job.ID]bool)
-	l.slots[quota] = has
-	for _, c := range now.Holders {
-		if c.Dispatcher != l.dispatcher {
-			continue
-		}
-		has[c.ID] = true
-		if !had[c.ID] {
-			deeds = append(deeds, deed{Job: c.ID, Step: entered})
-		}
-	}
-	for id := range had {
-		if !has[id] {
-			deeds = append(deeds, deed{Job: id, Step: left})
+	claims, slots := ours(slices.Concat(now.Holders, now.Waiters)), ours(now.Holders)
+	deeds = slices.Concat(news(entered, l.claims[quota], claims), news(granted, l.slots[quota], slots), news(left, claims, l.claims[quota]))
+	l.claims[quota], l.slots[quota] = claims, slots
+	return deeds
+}
+
+// news makes a deed for each job that is in b and not in a.
+func news(s step, a, b map[job.ID]bool) (deeds []deed) {
+	for id := range b {
+		if !a[id] {
+			deeds = append(deeds, deed{Job: id, Step: s})
 		}
 	}
 	return deeds
 }
 
 // wishes returns what a quota's keeper is asked for.
-func wishes(request []byte) (deeds []deed) {
+func (l *life) wishes(request []byte) (deeds []deed) {
 	var asked struct {
-		Ops []struct {
+		Quota string `msgpack:"quota"`
+		Ops   []struct {
 			Op    string       `msgpack:"op"`
 			Claim quotas.Claim `msgpack:"claim"`
 		} `msgpack:"ops"`
@@ -190,12 +200,21 @@ func wishes(request []byte) (deeds []deed) {
 	if msgpack.Unmarshal(request, &asked) != nil {
 		return nil
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.claims[asked.Quota] == nil {
+		l.claims[asked.Quota] = make(map[job.ID]bool)
+	}
 	for _, o := range asked.Ops {
 		switch o.Op {
 		case "enter":
+			l.nonces[o.Claim.Nonce] = o.Claim.ID
+			l.claims[asked.Quota][o.Claim.ID] = true
 			deeds = append(deeds, deed{Job: o.Claim.ID, Step: entered})
 		case "leave":
-			deeds = append(deeds, deed{Job: o.Claim.ID, Step: left})
+			id := l.nonces[o.Claim.Nonce] // all that such a claim says
+			delete(l.claims[asked.Quota], id)
+			deeds = append(deeds, deed{Job: id, Step: left})
 		}
 	}
 	return deeds

@@ -158,6 +158,8 @@ func (p *crashPlay) bury(doomed *process, number int) {
 	select {
 	case <-dead:
 	case <-time.After(30 * time.Second):
+		_ = doomed.Process.Kill()
+		<-dead
 		deeds, err := readTrace(p.trace)
 		p.Fatalf("life %d does not come to its edge; %v\n%s", number, err, tellDeeds(deeds))
 	}
