@@ -38,7 +38,7 @@ func takeOver(b *testing.B, ackWait time.Duration, count int) []time.Duration {
 	doomed := startWorker(b, workerConfig{URL: url, UUID: victim, Size: count, Log: log})
 	var jobs []*asyncnats.Job[string]
 	// Their leases are not to be extended all at the same time.
-	for pause := time.NewTicker(ackWait / 3 / time.Duration(count)); len(jobs) < count; <-pause.C {
+	for pause := time.NewTicker(ackWait * 2 / 3 / time.Duration(count)); len(jobs) < count; <-pause.C {
 		j, err := asyncnats.Put(b.Context(), queue, endless.Call(victim.String()))
 		if err != nil {
 			b.Fatal(err)

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/asyncnats/asyncnats"
@@ -27,6 +29,7 @@ func TestClusterLosesAWorkerAndALeader(t *testing.T) {
 	c := startCluster(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
+	c.awaitMeta(t)
 	nc := c.connect(t)
 	js, err := jetstream.New(nc)
 	if err == nil {
@@ -91,6 +94,16 @@ func TestClusterLosesAWorkerAndALeader(t *testing.T) {
 		}
 	}
 	t.Logf("%d jobs were started %d times", count, len(starts(h.Log)))
+}
+
+// awaitMeta waits until streams can be made on all nodes.
+func (c *cluster) awaitMeta(t *testing.T) {
+	t.Helper()
+	await(t, func() bool {
+		return slices.ContainsFunc(c.nodes, func(s *server.Server) bool {
+			return s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == len(c.nodes)
+		})
+	})
 }
 
 // awaitReplicas waits until all replicas of streams whose servers live have
