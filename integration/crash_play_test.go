@@ -205,8 +205,10 @@ func (p *crashPlay) check() {
 		p.Fatal(err)
 	}
 	for _, err := range h.check() {
-		p.Errorf("%v", err)
-		p.Log(h.tell(h.blamed(err)))
+		p.Error(err)
+		if id := h.blamed(err); id != "" {
+			p.Log(h.tell(id))
+		}
 	}
 	hit, _ := struck(deeds, p.doomed())
 	for _, j := range p.jobs[p.others:] {
