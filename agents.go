@@ -113,7 +113,7 @@ func (q *Queue) refuseBusy(ctx context.Context, dispatcher, name string) error {
 	}
 	for _, agent := range who.Agents {
 		if agent.Name == name && agent.Active > 0 {
-			return fmt.Errorf("asyncnats: remove agent %s of dispatcher %s in queue %s: %w: it performs %d jobs; drain it, and it goes when they are done",
+			return fmt.Errorf("asyncnats: remove agent %s of dispatcher %s in queue %s: %w, %d running: drain it, and it goes when they are done",
 				name, dispatcher, q.name, ErrAgentBusy, agent.Active)
 		}
 	}

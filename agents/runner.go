@@ -54,7 +54,8 @@ type Runner struct {
 	config     Config
 	log, trace *slog.Logger
 	box        *mailbox.Mailbox
-	order      atomic.Pointer[Order] // written by Run
+	order      atomic.Pointer[Order]  // written by Run
+	trouble    atomic.Pointer[string] // written by Run; nil for none
 
 	// owned by Run
 	size    int
@@ -130,6 +131,15 @@ func (r *Runner) Presence() (stream.AgentPresence, []stream.Running) {
 		Name: order.Agent.Name, Size: order.Agent.Places(), Filter: order.Agent.Filter, Prefer: order.Agent.Prefer,
 		Paused: order.Paused, Active: len(jobs),
 	}, jobs
+}
+
+// Trouble says why the runner cannot take jobs from a lane, the last word where
+// there are several; empty where it can from all.
+func (r *Runner) Trouble() string {
+	if trouble := r.trouble.Load(); trouble != nil {
+		return *trouble
+	}
+	return ""
 }
 
 // Run performs jobs until intake ends and those that it has begun are done.
@@ -284,6 +294,9 @@ func (r *Runner) open(s *laneState) {
 			if s.failing {
 				r.log.Info("lane is open again", "lane", s.lane.Token())
 				s.failing = false
+				if !slices.ContainsFunc(r.lanes, func(other *laneState) bool { return other.failing }) {
+					r.trouble.Store(nil)
+				}
 			}
 		})
 	}()
@@ -299,6 +312,8 @@ func (r *Runner) reopen(s *laneState, err error) {
 		level = slog.LevelDebug
 	}
 	s.failing = true
+	trouble := fmt.Sprintf("lane %s: %v", s.lane.Token(), err)
+	r.trouble.Store(&trouble)
 	r.log.Log(r.work, level, "lane failed, will be opened again", "lane", s.lane.Token(), "err", err)
 	if s.tap != nil {
 		s.tap.Close()

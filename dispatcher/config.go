@@ -10,7 +10,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/asyncnats/asyncnats/agents"
-	"github.com/asyncnats/asyncnats/internal/instance"
 	"github.com/asyncnats/asyncnats/internal/roster"
 	"github.com/asyncnats/asyncnats/job"
 )
@@ -70,10 +69,7 @@ type Config struct {
 // Event is what happened to a dispatcher. It is told on a core subject as well.
 type Event = roster.Event
 
-func (c Config) withDefaults() (_ Config, err error) {
-	if c.UUID == uuid.Nil {
-		c.UUID, err = instance.UUID()
-	}
+func (c Config) withDefaults() Config {
 	if c.Agents == nil {
 		c.Agents = []agents.Agent{agents.Main()}
 	}
@@ -98,7 +94,7 @@ func (c Config) withDefaults() (_ Config, err error) {
 	if c.OnEvent == nil {
 		c.OnEvent = func(Event) {}
 	}
-	return c, err
+	return c
 }
 
 // check reports everything that is wrong with a config that has its defaults.

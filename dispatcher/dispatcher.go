@@ -10,9 +10,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/asyncnats/asyncnats/internal/instance"
 	"github.com/asyncnats/asyncnats/job"
 )
 
@@ -38,9 +40,15 @@ type Dispatcher struct {
 // starts nothing and asks the server nothing. Where the config has no UUID it reads
 // the instance's file, or makes it.
 func New(nc *nats.Conn, c Config) (*Dispatcher, error) {
-	c, err := c.withDefaults()
-	if err := errors.Join(err, c.check()); err != nil {
+	c = c.withDefaults()
+	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("dispatcher: %w", err)
+	}
+	if c.UUID == uuid.Nil {
+		var err error
+		if c.UUID, err = instance.UUID(); err != nil {
+			return nil, fmt.Errorf("dispatcher: %w", err)
+		}
 	}
 	handlers := make(map[string]job.Handler, len(c.Handlers))
 	for _, handler := range c.Handlers {
@@ -62,7 +70,8 @@ func (d *Dispatcher) UUID() string { return d.config.UUID.String() }
 // cannot be used.
 //
 // While another process with the same UUID is alive Run says so in the log and
-// waits. It goes on through lost connections for as long as the connection itself
+// waits. While it runs the closed and error handlers of the connection are wrapped by
+// its NATS micro service, so set them before. It goes on through lost connections for as long as the connection itself
 // tries to reconnect; let it try for ever (nats.MaxReconnects(-1)). Where the
 // connection is closed for good Run ends with nats.ErrConnectionClosed, and its
 // jobs go on elsewhere.

@@ -202,7 +202,7 @@ func (s *station) pause(found map[string]bool) {
 	s.paused = now
 	switch tasks := slices.Sorted(maps.Keys(now)); {
 	case now[""]:
-		s.log.Info("queue is paused")
+		s.log.Info("queue is paused", "tasks paused besides", tasks[1:])
 	case len(tasks) > 0:
 		s.log.Info("tasks are paused", "tasks", tasks)
 	default:

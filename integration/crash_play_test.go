@@ -95,7 +95,7 @@ func (p *crashPlay) prepare() {
 		return
 	}
 	d, err := dispatcher.New(p.server.Connect(p), dispatcher.Config{
-		Handlers: []job.Handler{limited[0].Handle(limitedNap(p.log, nil))}, Log: quiet(),
+		UUID: uuid.New(), Handlers: []job.Handler{limited[0].Handle(limitedNap(p.log, nil))}, Log: quiet(),
 	})
 	if err != nil {
 		p.Fatal(err)

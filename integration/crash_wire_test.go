@@ -152,7 +152,7 @@ func (c *mortalConn) Read(p []byte) (int, error) {
 }
 
 // Deadlines are those of writing: reading is not this caller's.
-func (c *mortalConn) SetDeadline(t time.Time) error { return c.Conn.SetWriteDeadline(t) }
+func (c *mortalConn) SetDeadline(t time.Time) error { return c.SetWriteDeadline(t) }
 
 // SetReadDeadline does nothing.
 func (c *mortalConn) SetReadDeadline(time.Time) error { return nil }

@@ -28,7 +28,8 @@ type witness struct {
 func (s *story) witness() *witness {
 	s.Helper()
 	w := &witness{}
-	_, err := s.server.Connect(s.T).Subscribe("async.*.event.dispatcher.*", func(msg *nats.Msg) {
+	nc := s.server.Connect(s.T)
+	_, err := nc.Subscribe("async.*.event.dispatcher.*", func(msg *nats.Msg) {
 		event, err := roster.DecodeEvent(msg.Data)
 		if err != nil || msg.Subject != fmt.Sprintf("async.%s.event.dispatcher.%s", event.Queue, event.Kind) {
 			s.Errorf("%s tells %s, %v", msg.Subject, msg.Data, err)
@@ -37,7 +38,7 @@ func (s *story) witness() *witness {
 		defer w.mu.Unlock()
 		w.events = append(w.events, event)
 	})
-	if err != nil {
+	if err := errors.Join(err, nc.Flush()); err != nil {
 		s.Fatal(err)
 	}
 	return w

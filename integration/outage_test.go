@@ -96,7 +96,7 @@ func TestServerIsAwayForLong(t *testing.T) {
 			server.Restart(t)
 			client.Wait()
 			at := time.Now()
-			finish(2 * time.Minute)
+			finish(5 * time.Minute) // those that name quota one take two and a half
 			t.Logf("all was done %v after the outage", time.Since(at))
 			time.Sleep(time.Minute)
 			if now := ourGoroutines(); now > idle {

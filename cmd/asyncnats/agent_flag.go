@@ -9,7 +9,7 @@ import (
 )
 
 // agentForm is how an agent is written.
-const agentForm = "name=main,size=3,filter=image.>|mail.send,queue=default, of which only name is required"
+const agentForm = "name=main,size=3,filter=image.>|mail.send,prefer=mail.send,queue=default, of which only name is required"
 
 // agentFlag is an agent as text, in [agentForm].
 type agentFlag agents.Agent
@@ -32,7 +32,7 @@ func parseAgent(text string) (agents.Agent, error) {
 		if !ok || value == "" {
 			return agents.Agent{}, fmt.Errorf("%q is not key=value", part)
 		}
-		if seen[key] && key != "filter" {
+		if seen[key] && key != "filter" && key != "prefer" {
 			return agents.Agent{}, fmt.Errorf("%s is there twice", key)
 		}
 		seen[key] = true
@@ -43,6 +43,8 @@ func parseAgent(text string) (agents.Agent, error) {
 			agent.Queue = value
 		case "filter":
 			agent.Filter = append(agent.Filter, strings.Split(value, "|")...)
+		case "prefer":
+			agent.Prefer = append(agent.Prefer, strings.Split(value, "|")...)
 		case "size":
 			size, err := strconv.Atoi(value)
 			if err != nil || size < 1 {

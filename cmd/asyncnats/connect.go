@@ -50,7 +50,11 @@ func (a *app) client(ctx context.Context, sub string) (client *asyncnats.Client,
 	if err != nil {
 		return nil, nil, err
 	}
-	client, err = asyncnats.Connect(ctx, nc, asyncnats.Config{Namespace: a.connection.Namespace, Domain: domain})
+	config := asyncnats.Config{Namespace: a.connection.Namespace, Domain: domain}
+	if sub != "put" {
+		config.Name = nc.Opts.Name // whoever puts nothing needs no UUID file
+	}
+	client, err = asyncnats.Connect(ctx, nc, config)
 	if err != nil {
 		nc.Close()
 		return nil, nil, err

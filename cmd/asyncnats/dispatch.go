@@ -21,10 +21,12 @@ import (
 
 type dispatchCmd struct {
 	Handle    []handleFlag  `required:"" sep:"none" placeholder:"TASK=COMMAND" help:"Perform this task by this command. May be repeated."`
-	Queue     []string      `short:"q" default:"default" help:"Queue to serve. May be repeated."`
-	Agent     []agentFlag   `sep:"none" placeholder:"name=…,size=…" help:"How many jobs at once, and of which tasks: name=main,size=3,filter=image.>|mail.send; queue=… for one queue only. May be repeated; if not given, one named main takes three jobs of any task at once."`
-	UUID      uuid.UUID     `name:"uuid" help:"Identity of this dispatcher; a new one if not given."`
+	Queue     []string      `short:"q" help:"Queue to serve. May be repeated; if not given, all that there are and those that come."`
+	Agent     []agentFlag   `sep:"none" placeholder:"name=…,size=…" help:"How many jobs at once, and of which tasks: name=main,size=3,filter=image.>|mail.send,prefer=mail.send; queue=… for one queue only. May be repeated; if not given, one named main takes three jobs of any task at once. What is stored for this dispatcher goes before it (asyncnats agent)."`
+	UUID      uuid.UUID     `name:"uuid" placeholder:"UUID" help:"Identity of this dispatcher; if not given that in the file which ASYNCNATS_UUID names, or else in ./uuid.txt."`
 	Grace     time.Duration `default:"10s" help:"How long running commands may go on when the dispatcher stops."`
+	Ping      time.Duration `name:"ping-interval" default:"5s" help:"How often it shows that it is alive."`
+	Death     time.Duration `name:"ping-death-interval" default:"0s" placeholder:"DURATION" help:"After what silence others take it for dead, in whole seconds; three ping intervals if not given."`
 	LogLevel  slog.Level    `default:"info" help:"debug, info, warn or error."`
 	LogFormat string        `default:"text" enum:"text,json" help:"How the log on stderr is written: text or json."`
 }
@@ -37,8 +39,11 @@ In the environment: ASYNCNATS_JOB, ASYNCNATS_QUEUE, ASYNCNATS_TASK, ASYNCNATS_AT
 
 SIGINT or SIGTERM stops the dispatcher: it takes no more jobs and lets commands go on for --grace. Commands that have to end then, or because of the job's timeout, get SIGTERM and a little later SIGKILL, with all they have started; the jobs of a stopping dispatcher start again elsewhere. A second signal kills them at once. If the dispatcher itself is killed (SIGKILL) its commands go on beside the next attempt.
 
+The file with its UUID is made where it does not exist. Each process needs one of its own: of two with the same UUID only one performs jobs, and the other waits. Agents are stored with the UUID when it is first used, and can be changed while it runs (asyncnats agent set).
+
     asyncnats dispatch --handle text.count='wc -w' --handle image.thumbnail=./thumbnail.sh
-    asyncnats dispatch --handle mail.send=./send --queue mail --agent name=mail,size=20`
+    asyncnats dispatch --handle mail.send=./send --queue mail --agent name=mail,size=20
+    ASYNCNATS_UUID=second.uuid asyncnats dispatch --handle text.count='wc -w'`
 }
 
 // handleFlag is TASK=COMMAND.
@@ -99,9 +104,7 @@ func (c *dispatchCmd) logger(w io.Writer) *slog.Logger {
 func (c *dispatchCmd) config(namespace, domain string, running *commands, log *slog.Logger) dispatcher.Config {
 	config := dispatcher.Config{
 		Namespace: namespace, Domain: domain, UUID: c.UUID, Queues: c.Queue, Grace: c.Grace, Log: log,
-	}
-	if c.UUID == uuid.Nil {
-		config.UUID = uuid.New()
+		PingInterval: c.Ping, PingDeathInterval: c.Death,
 	}
 	if c.Grace == 0 {
 		config.Grace = -1

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -153,6 +155,11 @@ func TestErrors(t *testing.T) {
 	x.ok("queue", "add", "default")
 	x.ok("quota", "create", "one")
 	const nowhere = "nats://name:secret@127.0.0.1:1"
+	const nobody = "2b708999-3bfb-46af-8b52-9417daf66d66"
+	x.ok("agent", "add", nobody, "there")
+	if err := os.Mkdir(filepath.Join(x.dir, "empty"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for _, row := range []struct {
 		name string
 		args []string
@@ -203,15 +210,43 @@ func TestErrors(t *testing.T) {
 		{"no handle", []string{"dispatch"}, exitUsage, "--handle=TASK=COMMAND"},
 		{"two handlers", []string{"dispatch", "--handle", "a=cat", "--handle", "a=wc"}, exitUsage, "two handlers"},
 		{"agent", []string{"dispatch", "--handle", "a=cat", "--agent", "size=3"}, exitUsage, "name is missing: must be like name=main"},
-		{"agent of no queue", []string{"dispatch", "--handle", "a=cat", "--agent", "name=a,queue=none"}, exitUsage, "not among the dispatcher's"},
+		{"agent of no queue", []string{"dispatch", "--handle", "a=cat", "--queue", "default", "--agent", "name=a,queue=none"}, exitUsage, "not among the dispatcher's"},
 		{"UUID", []string{"dispatch", "--handle", "a=cat", "--uuid", "x"}, exitUsage, "UUID"},
+		{"death before two pings", []string{"dispatch", "--handle", "a=cat", "--ping-interval", "2s", "--ping-death-interval", "3s"}, exitUsage, "twice the former"},
+		{"no dispatcher, info", []string{"dispatcher", "info", "abcd"}, exitNotFound, "dispatcher abcd: no such dispatcher"},
+		{"no dispatcher, info of a UUID", []string{"dispatcher", "info", nobody}, exitNotFound, "no such dispatcher (asyncnats dispatcher ls"},
+		{"no dispatcher, rm", []string{"dispatcher", "rm", nobody}, exitNotFound, "no such dispatcher"},
+		{"short dispatcher", []string{"dispatcher", "info", "abc"}, exitUsage, `dispatcher "abc": must be a UUID, or at least the first 4 characters`},
+		{"illegal dispatcher", []string{"dispatcher", "rm", "first"}, exitUsage, `dispatcher "first": must be a UUID`},
+		{"no dispatcher, agent ls", []string{"agent", "ls", "--dispatcher", "abcd"}, exitNotFound, "no such dispatcher"},
+		{"no queue, agent ls", []string{"agent", "ls", "--queue", "none"}, exitNotFound, "asyncnats queue add none"},
+		{"no queue, agent add", []string{"agent", "add", nobody, "main", "--queue", "none"}, exitNotFound, "asyncnats queue add none"},
+		{"agent exists", []string{"agent", "add", nobody, "there"}, exitFailed, "agent exists: change it (asyncnats agent set)"},
+		{"illegal agent, add", []string{"agent", "add", nobody, "a.b"}, exitUsage, "illegal agent name"},
+		{"illegal agent, pause", []string{"agent", "pause", nobody, "a.b"}, exitUsage, "illegal agent name"},
+		{"illegal filter, add", []string{"agent", "add", nobody, "main", "--filter", ">.a"}, exitUsage, "illegal filter"},
+		{"illegal preference, set", []string{"agent", "set", nobody, "main", "--prefer", ">.a"}, exitUsage, "illegal preference"},
+		{"agent of size 0, add", []string{"agent", "add", nobody, "main", "--size", "0"}, exitUsage, "must be at least 1; asyncnats agent pause"},
+		{"agent of size 0, set", []string{"agent", "set", nobody, "main", "--size", "0", "--no-filter"}, exitUsage, "must be at least 1"},
+		{"nothing to set", []string{"agent", "set", nobody, "main"}, exitUsage, "nothing to change: give --size"},
+		{"filter and none", []string{"agent", "set", nobody, "main", "--filter", "a", "--no-filter"}, exitUsage, "can't be used together"},
+		{"no agent, set", []string{"agent", "set", nobody, "main", "--size", "2"}, exitNotFound, "no such agent (asyncnats agent ls"},
+		{"no agent, rm", []string{"agent", "rm", nobody, "main"}, exitNotFound, "no such agent"},
+		{"no agent, drain", []string{"agent", "rm", nobody, "main", "--drain"}, exitNotFound, "no such agent"},
+		{"no agent, pause", []string{"agent", "pause", nobody, "main"}, exitNotFound, "no such agent"},
+		{"no agent, resume", []string{"agent", "resume", nobody, "main"}, exitNotFound, "no such agent"},
+		{"no dispatcher, agent add", []string{"agent", "add", "abcd", "main"}, exitNotFound, "no such dispatcher"},
+		{"no queue, pause", []string{"queue", "pause", "none"}, exitNotFound, "asyncnats queue add none"},
+		{"no queue, resume", []string{"queue", "resume", "none"}, exitNotFound, "asyncnats queue add none"},
+		{"illegal task, pause", []string{"queue", "pause", "--task", "a..b"}, exitUsage, "illegal task name"},
+		{"nobody there, dispatchers", []string{"dispatcher", "ls", "--server", nowhere}, exitUnreachable, "no server answers"},
 		{"nobody there", []string{"queue", "ls", "--server", nowhere}, exitUnreachable, "no server answers at nats://name:xxxxx@127.0.0.1:1: start one"},
 		{"nobody there, dispatch", []string{"dispatch", "--handle", "a=cat", "--server", nowhere}, exitUnreachable, "no server answers"},
 		{"unknown context", []string{"queue", "ls", "--context", "none"}, exitUsage, `unknown context "none"`},
 		{"certificate without key", []string{"queue", "ls", "--tlscert", "x"}, exitUsage, "need each other"},
 		{"no seed", []string{"queue", "ls", "--nkey", "none"}, exitUsage, "none"},
 		{"demo, no folder", []string{"demo", "none"}, exitUsage, "no folder none"},
-		{"demo, empty", []string{"demo", "."}, exitFailed, "no files in ."},
+		{"demo, empty", []string{"demo", "empty"}, exitFailed, "no files in empty"},
 		{"demo, file", []string{"demo", "/dev/null"}, exitUsage, "is not a folder"},
 		{"demo, rows", []string{"demo", "--rows", "0"}, exitUsage, "must be at least 1"},
 		{"server, address", []string{"server", "--listen", "here"}, exitUsage, "must be HOST:PORT"},

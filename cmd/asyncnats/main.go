@@ -1,7 +1,7 @@
-// Command asyncnats looks after the queues, quotas and jobs of asyncnats: it
+// Command asyncnats looks after the queues, quotas, jobs and dispatchers of asyncnats: it
 // creates queues and quotas, puts jobs and waits for them, shows what is going
-// on, performs jobs by running commands, and brings a NATS server for where
-// there is none.
+// on, performs jobs by running commands, changes and pauses dispatchers while
+// they run, and brings a NATS server for where there is none.
 //
 //	asyncnats demo
 //	asyncnats server
@@ -39,15 +39,21 @@ type cli struct {
 	Put      putCmd      `cmd:"" help:"Put a job on a queue."`
 	Job      jobCmd      `cmd:"" help:"Show, list and wait for jobs."`
 	Dispatch dispatchCmd `cmd:"" help:"Perform jobs by running commands."`
+	Monitor  monitorCmd  `cmd:"" help:"Ask the dispatchers what they do, and did of late."`
+
+	Dispatcher dispatcherCmd `cmd:"" help:"List, show and remove dispatchers."`
+	Agent      agentCmd      `cmd:"" help:"Change how many jobs dispatchers perform at once, and which: list, add, change, remove, pause and resume agents."`
 
 	Version kong.VersionFlag `short:"V" help:"Show the version."`
 }
 
 type queueCmd struct {
-	Add  queueAddCmd  `cmd:"" help:"Create a queue."`
-	Ls   queueLsCmd   `cmd:"" help:"List the queues."`
-	Info queueInfoCmd `cmd:"" help:"Show what is in a queue and who serves it."`
-	Rm   queueRmCmd   `cmd:"" help:"Remove a queue with its jobs and their outcomes."`
+	Add    queueAddCmd    `cmd:"" help:"Create a queue."`
+	Ls     queueLsCmd     `cmd:"" help:"List the queues."`
+	Info   queueInfoCmd   `cmd:"" help:"Show what is in a queue and who serves it."`
+	Rm     queueRmCmd     `cmd:"" help:"Remove a queue with its jobs and their outcomes."`
+	Pause  queuePauseCmd  `cmd:"" help:"Have no more jobs taken from a queue, or of a task."`
+	Resume queueResumeCmd `cmd:"" help:"Have jobs taken again."`
 }
 
 type quotaCmd struct {
@@ -71,6 +77,26 @@ type jobCmd struct {
 	Show jobShowCmd `cmd:"" help:"Show a job."`
 	Wait jobWaitCmd `cmd:"" help:"Wait for a job and print its result."`
 	Ls   jobLsCmd   `cmd:"" help:"List the jobs of a queue."`
+}
+
+type dispatcherCmd struct {
+	Ls   dispatcherLsCmd   `cmd:"" help:"List the dispatchers, those that stopped or died among them."`
+	Info dispatcherInfoCmd `cmd:"" help:"Show a dispatcher, its agents, and the jobs that it performs."`
+	Rm   dispatcherRmCmd   `cmd:"" help:"Remove a dispatcher that does not run, with its agents."`
+}
+
+type agentCmd struct {
+	Ls     agentLsCmd     `cmd:"" help:"List agents."`
+	Add    agentAddCmd    `cmd:"" help:"Give a dispatcher an agent."`
+	Set    agentSetCmd    `cmd:"" help:"Change the size, filter or preference of an agent."`
+	Rm     agentRmCmd     `cmd:"" help:"Remove an agent."`
+	Pause  agentPauseCmd  `cmd:"" help:"Have an agent take no more jobs."`
+	Resume agentResumeCmd `cmd:"" help:"Have it take jobs again."`
+}
+
+// Help is shown below the usage.
+func (*agentCmd) Help() string {
+	return `An agent is one dispatcher's, in one queue. It says how many jobs the dispatcher performs at once, and of which tasks.`
 }
 
 // app is what a subcommand works with.

@@ -21,6 +21,8 @@ func TestParseAgent(t *testing.T) {
 		{"name=a,size=7,queue=media", agents.Agent{Name: "a", Size: 7, Queue: "media"}, ""},
 		{"size=1, name=a", agents.Agent{Name: "a", Size: 1}, ""},
 		{"name=a,filter=image.>|mail.send,filter=x.*", agents.Agent{Name: "a", Filter: []string{"image.>", "mail.send", "x.*"}}, ""},
+		{"name=a,prefer=x|y.>,prefer=z", agents.Agent{Name: "a", Prefer: []string{"x", "y.>", "z"}}, ""},
+		{"name=a,prefer=>.x", agents.Agent{}, "illegal preference"},
 		{"", agents.Agent{}, "not key=value"},
 		{"main", agents.Agent{}, "not key=value"},
 		{"name=", agents.Agent{}, "not key=value"},

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/asyncnats/asyncnats"
 	"github.com/asyncnats/asyncnats/agents"
 )
 
@@ -30,17 +29,24 @@ func (c *queueInfoCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if c.JSON {
-		return printJSON(a.out, info)
+	shown, err := viewQueue(ctx, client, info)
+	if err != nil {
+		return err
 	}
-	printQueue(a.out, info)
+	if c.JSON {
+		return printJSON(a.out, shown)
+	}
+	printQueue(a.out, shown)
 	return nil
 }
 
-func printQueue(w io.Writer, info asyncnats.QueueInfo) {
+func printQueue(w io.Writer, info queueView) {
 	fmt.Fprintf(w, "queue %s: %s, %s, ack wait %v, %s, created %s\n", info.Name,
 		plural(int(info.Messages), "job"), size(int64(info.Bytes)), time.Duration(info.AckWait),
 		plural(info.Replicas, "replica"), clock(info.Created))
+	if info.any() {
+		fmt.Fprintln(w, info.pauses)
+	}
 	if info.Strays > 0 {
 		fmt.Fprintf(w, "%s on lanes that are not registered, published past asyncnats: nobody will perform them\n",
 			plural(int(info.Strays), "stray message"))
@@ -52,8 +58,11 @@ func printQueue(w io.Writer, info asyncnats.QueueInfo) {
 		t.SuppressEmptyColumns()
 		for _, lane := range info.Lanes {
 			note := ""
-			if lane.Served == 0 && lane.Pending > 0 {
+			switch {
+			case lane.Served == 0 && lane.Pending > 0:
 				note = "no dispatcher takes this task"
+			case info.of(lane.Task):
+				note = "paused"
 			}
 			t.AppendRow([]any{lane.Task, strings.Join(lane.Quotas, ", "), lane.Pending, lane.Assigned, lane.Served, note})
 		}
@@ -70,9 +79,13 @@ func printQueue(w io.Writer, info asyncnats.QueueInfo) {
 			t.AppendRow([]any{dispatcher.Dispatcher, dispatcher.Host, dispatcher.PID, "none", "", ""})
 		}
 		for _, agent := range dispatcher.Agents {
+			busy := fmt.Sprintf("%d of %d", agent.Active, agent.Size)
+			if agent.Paused {
+				busy += ", paused"
+			}
 			t.AppendRow([]any{
 				dispatcher.Dispatcher, dispatcher.Host, dispatcher.PID,
-				agent.Name, fmt.Sprintf("%d of %d", agent.Active, agent.Size), taken(dispatcher.Tasks, agent.Filter),
+				agent.Name, busy, taken(dispatcher.Tasks, agent.Filter),
 			})
 		}
 	}

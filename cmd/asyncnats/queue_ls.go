@@ -32,23 +32,30 @@ func (c *queueLsCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if c.JSON {
-		return printJSON(a.out, infos)
+	views := make([]queueView, len(infos))
+	for i, info := range infos {
+		if views[i], err = viewQueue(ctx, client, info); err != nil {
+			return err
+		}
 	}
-	if len(infos) == 0 {
+	if c.JSON {
+		return printJSON(a.out, views)
+	}
+	if len(views) == 0 {
 		fmt.Fprintf(a.err, "no queues in namespace %s: create one with asyncnats queue add NAME\n", a.connection.Namespace)
 		return nil
 	}
-	t := newTable(a.out, "queue", "jobs", "assigned", "tasks", "dispatchers", "size")
+	t := newTable(a.out, "queue", "jobs", "assigned", "tasks", "dispatchers", "size", "paused")
 	alignRight(t, 2, 3, 4, 5, 6)
-	for _, info := range infos {
+	t.SuppressEmptyColumns()
+	for _, info := range views {
 		assigned := 0
 		tasks := make(map[string]bool)
 		for _, lane := range info.Lanes {
 			assigned += lane.Assigned
 			tasks[lane.Task] = true
 		}
-		t.AppendRow([]any{info.Name, info.Messages, assigned, len(tasks), len(info.Dispatchers), size(int64(info.Bytes))})
+		t.AppendRow([]any{info.Name, info.Messages, assigned, len(tasks), len(info.Dispatchers), size(int64(info.Bytes)), info.gist()})
 	}
 	t.Render()
 	return nil

@@ -113,6 +113,7 @@ func (x *tool) quotaUntil(name string, wanted func(asyncnats.Quota) bool) asyncn
 // TestQuotaFull: jobs that name a full quota wait, and it shows who has its
 // slots and who waits.
 func TestQuotaFull(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t, nil)
 	x := newTool(t, s.ClientURL())
 	open := x.barrier("proceed")
@@ -193,6 +194,7 @@ func TestQuotaFull(t *testing.T) {
 // TestQuotaClean: a slot whose worker was killed stays with its job, and is
 // dropped by hand where somebody deletes the job.
 func TestQuotaClean(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t, nil)
 	x := newTool(t, s.ClientURL())
 	x.barrier("proceed")

@@ -79,7 +79,7 @@ func create(file string) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }()
 	_, err = fmt.Fprintf(f, explanation, uuid.New(), Variable)
 	if err := errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
 		return err

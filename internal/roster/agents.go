@@ -255,12 +255,18 @@ func forgetAgents(ctx context.Context, ns *stream.Namespace, dispatcher string) 
 	)
 }
 
+// checkAgent reports what is wrong with what names an agent. A UUID must be in the
+// form that keys have.
 func checkAgent(queue, dispatcher, name string) error {
-	err := errors.Join(job.CheckQueue(queue), job.CheckAgent(name))
-	if _, wrong := uuid.Parse(dispatcher); wrong != nil {
-		err = errors.Join(err, fmt.Errorf("dispatcher %q: must be a UUID (asyncnats dispatcher ls lists them)", dispatcher))
+	return errors.Join(job.CheckQueue(queue), job.CheckAgent(name), checkUUID(dispatcher))
+}
+
+func checkUUID(dispatcher string) error {
+	id, err := uuid.Parse(dispatcher)
+	if err != nil || id.String() != dispatcher {
+		return fmt.Errorf("dispatcher %q: must be a UUID in lower case with hyphens (asyncnats dispatcher ls lists them)", dispatcher)
 	}
-	return err
+	return nil
 }
 
 func entryOfAgent(a Stored) agentEntry {

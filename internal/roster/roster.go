@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 
 	"github.com/asyncnats/asyncnats/kv"
@@ -131,8 +130,8 @@ func (r *Roster) Get(ctx context.Context, dispatcher string) (Entry, error) {
 }
 
 func (r *Roster) entry(ctx context.Context, dispatcher string) (Entry, error) {
-	if _, err := uuid.Parse(dispatcher); err != nil {
-		return Entry{}, fmt.Errorf("%w: must be a UUID (asyncnats dispatcher ls lists them)", ErrNoDispatcher)
+	if err := checkUUID(dispatcher); err != nil {
+		return Entry{}, fmt.Errorf("%w: %w", ErrNoDispatcher, err)
 	}
 	found, err := r.entries.Latest(ctx, entryPrefix+dispatcher)
 	if errors.Is(err, kv.ErrNotFound) {
