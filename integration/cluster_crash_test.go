@@ -27,7 +27,7 @@ func TestClusterLosesAWorkerAndALeader(t *testing.T) {
 	}
 	const count = 300
 	c := startCluster(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 45*time.Second)
 	defer cancel()
 	c.awaitMeta(t)
 	nc := c.connect(t)
@@ -73,7 +73,8 @@ func TestClusterLosesAWorkerAndALeader(t *testing.T) {
 		quotas := kinds[i%len(kinds)]
 		j, err := asyncnats.Put(ctx, queue, limited[i%len(limited)].Call(time.Duration(i%20)*time.Millisecond).Quota(quotas...))
 		if err != nil {
-			t.Fatalf("put %d: %v", i, err)
+			c.tell(t, "ASYNC_default", recordsStream, quotasStream)
+			t.Fatalf("put %d over %s, %v: %v", i, nc.ConnectedUrl(), nc.Status(), err)
 		}
 		jobs, h.Jobs[j.ID()] = append(jobs, j), quotas
 		<-pause.C
@@ -104,6 +105,16 @@ func (c *cluster) awaitMeta(t *testing.T) {
 			return s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == len(c.nodes)
 		})
 	})
+}
+
+// tell logs which nodes live and lead, where something is stuck.
+func (c *cluster) tell(t *testing.T, streams ...string) {
+	for _, node := range c.nodes {
+		for _, name := range streams {
+			t.Logf("%s: running %t, leads %s %t, is current in it %t", node.ClientURL(), node.Running(), name,
+				node.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, name), node.JetStreamIsStreamCurrent(server.DEFAULT_GLOBAL_ACCOUNT, name))
+		}
+	}
 }
 
 // awaitReplicas waits until all replicas of streams whose servers live have
