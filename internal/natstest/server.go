@@ -128,12 +128,13 @@ func (s *Server) start(tb testing.TB) {
 	}
 	log := newLogger(tb)
 	log.attach(ns)
+	ns.Start()
+	ready := ns.ReadyForConnections(readyTimeout)
+	// Not before: over TCP, too, nobody gets in until the streams are recovered.
 	s.mu.Lock()
 	s.running, s.log = ns, log
 	s.mu.Unlock()
-
-	ns.Start()
-	if !ns.ReadyForConnections(readyTimeout) {
+	if !ready {
 		tb.Fatalf("natstest: server not ready after %v", readyTimeout)
 	}
 	if s.listen && s.port == 0 {
