@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -153,5 +154,30 @@ func TestQuotasOfAQueue(t *testing.T) {
 			s.Errorf("quotas of a new queue: %v, %v", list, err)
 		}
 		s.wantQuota("gpu", nil, nil)
+	})
+}
+
+// A put looks for its quotas again where the connection was lost while it did.
+func TestQuotaIsLookedForAgain(t *testing.T) {
+	tell(t, func(s *story) {
+		s.create("gpu", 1)
+		nc, wire := s.server.ConnectWire(s.T)
+		client, err := asyncnats.Connect(s.Context(), nc, asyncnats.Config{})
+		if err != nil {
+			s.Fatal(err)
+		}
+		queue := client.Queue(job.DefaultQueue)
+		if _, err := queue.Quota(s.Context(), "gpu"); err != nil { // it is open
+			s.Fatal(err)
+		}
+		wire.Cut()
+		time.AfterFunc(5*time.Second, wire.Restore)
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(s.Context(), time.Minute)
+		defer cancel()
+		_, err = asyncnats.Put(ctx, queue, paint.Call(stint{Name: "job"}).Quota("gpu"))
+		if took := time.Since(began); err != nil || took > 10*time.Second {
+			s.Errorf("%v after %v", err, took)
+		}
 	})
 }
