@@ -62,7 +62,7 @@ func (c crash) play(t *testing.T, seed uint64) {
 		p.bury(doomed, i+1)
 	}
 	p.hire(len(edges)+1, edge{})
-	waitAll(t, p.jobs, 30*time.Second)
+	waitAll(t, p.jobs, time.Minute)
 	p.awaitNothing()
 	p.check()
 }
@@ -85,7 +85,13 @@ func (p *crashPlay) prepare() {
 	if err := keepRevisions(p.Context(), p.js, 1); err != nil {
 		p.Fatal(err)
 	}
-	_, p.queue = connect(p, p.server.ClientURL(), asyncnats.QueueConfig{AckWait: stream.MinAckWait})
+	// The least, for each death costs one; but no lease is to be lost because so
+	// many processes run at once.
+	ackWait := stream.MinAckWait
+	if raceDetector {
+		ackWait *= 3
+	}
+	_, p.queue = connect(p, p.server.ClientURL(), asyncnats.QueueConfig{AckWait: ackWait})
 	for name, size := range map[string]int{"one": 1, "two": 2} {
 		if err := p.queue.CreateQuota(p.Context(), name, size); err != nil {
 			p.Fatal(err)
@@ -111,7 +117,7 @@ func (p *crashPlay) prepare() {
 	})
 	p.put(limited[0], 0, "one")
 	p.put(limited[0], 0, "two")
-	waitAll(p, p.jobs, 30*time.Second) // whoever took the first slot keeps the quota
+	waitAll(p, p.jobs, time.Minute) // whoever took the first slot keeps the quota
 	p.others = len(p.jobs)
 }
 
@@ -157,7 +163,7 @@ func (p *crashPlay) bury(doomed *process, number int) {
 	go func() { dead <- doomed.Wait() }()
 	select {
 	case <-dead:
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		_ = doomed.Process.Kill()
 		<-dead
 		deeds, err := readTrace(p.trace)
