@@ -145,6 +145,9 @@ func (d *demo) run(ctx context.Context, files []string) (done demoResult, err er
 		return done, err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
+	if err := awaitAgents(ctx, q, len(demoAgents)); err != nil {
+		return done, err
+	}
 
 	began := time.Now()
 	jobs, err := putFiles(ctx, q, files)
@@ -160,6 +163,26 @@ func (d *demo) run(ctx context.Context, files []string) (done demoResult, err er
 	}
 	done.packed, err = d.packLargest(ctx, q, done.files)
 	return done, err
+}
+
+// awaitAgents waits until so many agents serve a queue, lest the first has done all
+// before the last is there.
+func awaitAgents(ctx context.Context, q *asyncnats.Queue, count int) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		info, err := q.Info(ctx)
+		if err != nil {
+			return err
+		}
+		agents := 0
+		for _, d := range info.Dispatchers {
+			agents += len(d.Agents)
+		}
+		if agents >= count {
+			return nil
+		}
+	}
 }
 
 func (d *demo) connect(ns *server.Server, name string) (*nats.Conn, error) {
