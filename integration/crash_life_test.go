@@ -72,6 +72,7 @@ type life struct {
 	delivered  map[job.ID]int
 	quotas     map[job.ID]int
 	recorded   map[job.ID]bool
+	ran        map[job.ID]bool // in this life
 	nonces     map[job.Nonce]job.ID
 	claims     map[string]map[job.ID]bool // by quota: the jobs that this process claims a slot for
 	slots      map[string]map[job.ID]bool // by quota: those that it wrote to have one
@@ -82,7 +83,7 @@ func newLife(number int, dispatcher string, at edge, trace string) *life {
 	return &life{
 		number: number, dispatcher: dispatcher, edge: at, trace: trace,
 		deliveries: make(map[string]job.ID), delivered: make(map[job.ID]int), quotas: make(map[job.ID]int),
-		recorded: make(map[job.ID]bool), nonces: make(map[job.Nonce]job.ID), claims: make(map[string]map[job.ID]bool), slots: make(map[string]map[job.ID]bool),
+		recorded: make(map[job.ID]bool), ran: make(map[job.ID]bool), nonces: make(map[job.Nonce]job.ID), claims: make(map[string]map[job.ID]bool), slots: make(map[string]map[job.ID]bool),
 	}
 }
 
@@ -229,8 +230,11 @@ func (l *life) does(deeds ...deed) end {
 	for i := range deeds {
 		d := &deeds[i]
 		d.Life, d.Delivered = l.number, l.delivered[d.Job]
-		if d.Step == recorded {
+		switch d.Step {
+		case recorded:
 			l.recorded[d.Job] = true
+		case started:
+			l.ran[d.Job] = true
 		}
 		if !l.counts(*d) {
 			continue
@@ -250,10 +254,11 @@ func (l *life) does(deeds ...deed) end {
 }
 
 // counts reports whether a deed is of the kind at which the process dies. An ack
-// of a job whose outcome was recorded in an earlier life is another matter.
+// of a job whose outcome was recorded in an earlier life is another matter, and so
+// is a slot given back by a job that was not started.
 func (l *life) counts(d deed) bool {
 	return d.Step == l.edge.Step && d.Delivered > 1 == l.edge.Again && l.quotas[d.Job] >= l.edge.Quotas &&
-		(d.Step != acked || l.recorded[d.Job])
+		(d.Step != acked || l.recorded[d.Job]) && (d.Step != left || l.ran[d.Job])
 }
 
 // readTrace reads the deeds of all lives.

@@ -222,11 +222,7 @@ func (p *crashPlay) check() {
 		of := slices.DeleteFunc(slices.Clone(deeds), func(d deed) bool { return d.Job != id })
 		wrong := reckon(of, len(p.ids)).check(records[id])
 		if id == hit.Job {
-			// Not an error: while the process waits to know that what it wrote has
-			// arrived, it may have come a step further than the edge.
-			for _, other := range p.judge(livesOf(h.Log, id, lives), records[id]) {
-				p.Logf("job %s, at which the process died: %v", id, other)
-			}
+			wrong = append(wrong, p.judge(livesOf(h.Log, id, lives), records[id])...)
 		}
 		for _, err := range wrong {
 			p.Errorf("job %s: %v", id, err)

@@ -60,6 +60,7 @@ func (c *mortalConn) Write(p []byte) (int, error) {
 			whole += len(next.raw)
 		}
 		if end != never {
+			c.dying.Store(true) // before it is written: the answer is not for the process
 			if _, err := c.Conn.Write(c.out[:whole]); err == nil {
 				c.die()
 			}
