@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -94,12 +95,7 @@ func (s *site) station(ctx context.Context, name string) (*station, error) {
 func (s *site) names() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	names := make([]string, 0, len(s.stations))
-	for name := range s.stations {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
+	return slices.Sorted(maps.Keys(s.stations))
 }
 
 // activate makes the dispatcher one of the living.
@@ -165,8 +161,9 @@ func (s *site) findQueues(ctx context.Context) (fresh []*station, err error) {
 	if err != nil {
 		return nil, err
 	}
+	served := s.names()
 	for _, name := range names {
-		if slices.Contains(s.names(), name) {
+		if slices.Contains(served, name) {
 			continue
 		}
 		st, err := s.station(ctx, name)

@@ -113,6 +113,12 @@ func Open[T any](ctx context.Context, js jetstream.JetStream, name string, codec
 	return &Bucket[T]{js: js, store: store, name: name, publish: publish, codec: codec}, nil
 }
 
+// View returns the same bucket for values of another type, which have keys of their
+// own. It asks the server nothing.
+func View[T, U any](b *Bucket[U], codec Codec[T]) *Bucket[T] {
+	return &Bucket[T]{js: b.js, store: b.store, name: b.name, publish: b.publish, codec: codec}
+}
+
 // Get reads a key, from any replica: the value may be behind by the time
 // replication takes. It returns [ErrNotFound] where there is none.
 func (b *Bucket[T]) Get(ctx context.Context, key string) (Entry[T], error) {

@@ -70,9 +70,7 @@ func (ns *Namespace) createBuckets(ctx context.Context, replicas int) (b buckets
 	if err != nil {
 		return b, err
 	}
-	if b.pauses, err = kv.Open(ctx, ns.js, dispatchersBucket(ns.name), kv.JSON[pauseEntry]()); err != nil {
-		return b, err
-	}
+	b.pauses = kv.View(b.lanes, kv.JSON[pauseEntry]())
 	return b, kv.Make(ctx, ns.js, kv.Config{
 		Bucket:      quotasBucket(ns.name),
 		Description: "asyncnats quotas",
@@ -89,8 +87,8 @@ func (ns *Namespace) openBuckets(ctx context.Context) (b buckets, err error) {
 	if b.lanes, err = kv.Open(ctx, ns.js, dispatchersBucket(ns.name), kv.JSON[laneEntry]()); err != nil {
 		return b, err
 	}
-	b.pauses, err = kv.Open(ctx, ns.js, dispatchersBucket(ns.name), kv.JSON[pauseEntry]())
-	return b, err
+	b.pauses = kv.View(b.lanes, kv.JSON[pauseEntry]())
+	return b, nil
 }
 
 // Name returns the namespace's name.

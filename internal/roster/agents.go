@@ -57,16 +57,11 @@ type agentEntry struct {
 
 // OpenAgents opens the agents of a namespace, which must have a queue.
 func OpenAgents(ctx context.Context, ns *stream.Namespace) (*Agents, error) {
-	js, bucket := ns.JetStream(), ns.Dispatchers()
-	agents, err := kv.Open(ctx, js, bucket, kv.JSON[agentEntry]())
+	agents, err := kv.Open(ctx, ns.JetStream(), ns.Dispatchers(), kv.JSON[agentEntry]())
 	if err != nil {
 		return nil, fmt.Errorf("open agents: %w", err)
 	}
-	installed, err := kv.Open(ctx, js, bucket, kv.JSON[[]string]())
-	if err != nil {
-		return nil, fmt.Errorf("open agents: %w", err)
-	}
-	return &Agents{agents: agents, installed: installed}, nil
+	return &Agents{agents: agents, installed: kv.View(agents, kv.JSON[[]string]())}, nil
 }
 
 func agentKey(queue, dispatcher, name string) string {

@@ -75,10 +75,7 @@ func Open(ctx context.Context, ns *stream.Namespace) (*Roster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open dispatchers: %w", err)
 	}
-	signs, err := kv.Open(ctx, ns.JetStream(), ns.Dispatchers(), kv.JSON[sign]())
-	if err != nil {
-		return nil, fmt.Errorf("open dispatchers: %w", err)
-	}
+	signs := kv.View(entries, kv.JSON[sign]())
 	return &Roster{ns: ns, nc: ns.JetStream().Conn(), entries: entries, signs: signs}, nil
 }
 
