@@ -260,8 +260,7 @@ func (s *Set) await(ctx context.Context, name string) error {
 		try, cancel := context.WithTimeout(ctx, tryPatience)
 		_, err := s.Quota(try, name)
 		cancel()
-		silent := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders)
-		if !silent || ctx.Err() != nil {
+		if !kv.Unanswered(err) || ctx.Err() != nil {
 			return err
 		}
 		select {

@@ -71,7 +71,7 @@ func (q *Queue) replace(ctx context.Context, old Stored, msg *nats.Msg, step str
 	}
 	for {
 		err = q.publish(ctx, msg)
-		if unanswered(err) && ctx.Err() == nil {
+		if kv.Unanswered(err) && ctx.Err() == nil {
 			continue // refused, if it was stored
 		}
 		if kv.Refused(err) {

@@ -78,7 +78,7 @@ func (q *Queue) Put(ctx context.Context, e Entry) error {
 			if stored, err = q.resolve(ctx, e); err == nil && stored {
 				return nil
 			}
-		case unanswered(err):
+		case kv.Unanswered(err):
 			e.Spec.Again = true
 			if err = q.lost(ctx, e, msg.Subject, err); err == nil {
 				return nil
@@ -114,7 +114,7 @@ func (q *Queue) lost(ctx context.Context, e Entry, subject string, err error) er
 		switch {
 		case err == nil && record.Nonce == e.Spec.Nonce:
 			return nil
-		case !unanswered(err):
+		case !kv.Unanswered(err):
 			return errRepeat
 		}
 		select {
@@ -162,7 +162,7 @@ func (q *Queue) resolve(ctx context.Context, e Entry) (stored bool, err error) {
 		return false, q.remove(ctx, found.Sequence)
 	case err == nil || errors.Is(err, kv.ErrNotFound):
 		return false, &ExistsError{Queue: q.names.queue, ID: e.ID, Nonce: holder.Nonce}
-	case unanswered(err) && ctx.Err() == nil:
+	case kv.Unanswered(err) && ctx.Err() == nil:
 		return false, errRepeat
 	}
 	return false, err
@@ -266,7 +266,7 @@ func (q *Queue) putBatch(ctx context.Context, entries []Entry) error {
 			if stored, err = q.resolveBatch(ctx, entries); err == nil && stored {
 				return nil
 			}
-		case unanswered(err):
+		case kv.Unanswered(err):
 			// The batch is atomic: one of its jobs stands for all.
 			if err = q.lost(ctx, entries[0], msgs[0].Subject, err); err == nil {
 				return nil

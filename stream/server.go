@@ -11,6 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/mod/semver"
+
+	"github.com/asyncnats/asyncnats/kv"
 )
 
 // minServer is the first release with message schedules and atomic batches as
@@ -73,7 +75,7 @@ func checkVersion(version string) error {
 // subjects are how the subjects that were published to end, where the caller
 // knows them.
 func explain(nc *nats.Conn, step string, err error, subjects ...string) error {
-	if !unanswered(err) {
+	if !kv.Unanswered(err) {
 		return fmt.Errorf("%s: %w", step, err)
 	}
 	if denied(nc, subjects...) {
@@ -94,20 +96,6 @@ func denied(nc *nats.Conn, subjects ...string) bool {
 	return len(subjects) == 0 || slices.ContainsFunc(subjects, func(subject string) bool {
 		return strings.Contains(last.Error(), subject+`"`)
 	})
-}
-
-// unanswered reports whether a request ended without the server's answer, so
-// that what it asked for may have happened.
-func unanswered(err error) bool {
-	for _, silence := range []error{
-		context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, jetstream.ErrNoStreamResponse,
-		nats.ErrDisconnected, nats.ErrConnectionReconnecting, nats.ErrReconnectBufExceeded,
-	} {
-		if errors.Is(err, silence) {
-			return true
-		}
-	}
-	return false
 }
 
 // withTimeout bounds a context that has no deadline.
