@@ -78,7 +78,10 @@ func TestDrainedDispatcher(t *testing.T) {
 		moment()
 		w.wantBegun(s, "runs", "runs")
 		turns := w.seen()
-		if !errors.Is(turns[0].cause, job.ErrDraining) || turns[1].Dispatcher != heir.UUID() {
+		// Where the one that left was the quota's keeper, its heir may have asked it in vain.
+		const keeperPatience = 250 * time.Millisecond
+		gap := turns[1].began.Sub(turns[0].over)
+		if !errors.Is(turns[0].cause, job.ErrDraining) || turns[1].Dispatcher != heir.UUID() || gap > keeperPatience+10*time.Millisecond {
 			s.Errorf("attempts %+v", turns)
 		}
 		s.wantQuota("gpu", ids("runs"), ids("waits", "last"))
