@@ -23,6 +23,7 @@ func TestPullNoWait(t *testing.T) {
 		}
 		entries := []Entry{putNew(t, q), putNew(t, q), putNew(t, q)}
 		put(t, q, chosen("", "another.task"))
+		synctest.Wait() // the consumer has heard of them: a put is answered before
 		for i, n := range []int{2, 5, 1} {
 			if err := c.end(t, c.pull(t, n, false)); err != nil {
 				t.Errorf("pull %d: %v", i, err)
