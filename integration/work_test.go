@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -40,12 +42,13 @@ var (
 // handlers performs the tasks, and notes starts and ends of all but noop in
 // the file named log.
 func handlers(log string) []job.Handler {
+	var out output
 	return []job.Handler{
 		noop.Handle(func(context.Context, asyncnats.None) (asyncnats.None, error) { return asyncnats.None{}, nil }),
 		tick.Handle(func(context.Context, asyncnats.None) (asyncnats.None, error) {
 			began := time.Now()
-			time.Sleep(time.Millisecond)
-			fmt.Println(began.UnixNano(), time.Now().UnixNano())
+			sleep(time.Millisecond)
+			out.println(began.UnixNano(), time.Now().UnixNano())
 			return asyncnats.None{}, nil
 		}),
 		nap.Handle(func(ctx context.Context, d time.Duration) (asyncnats.None, error) {
@@ -76,6 +79,28 @@ func handlers(log string) []job.Handler {
 		limited[1].Handle(limitedNap(log, nil)),
 		limited[2].Handle(limitedNap(log, nil)),
 	}
+}
+
+// output writes lines to standard output some time later, many at once: a
+// measurement is not to measure that.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) println(words ...any) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.buf.Len() == 0 {
+		time.AfterFunc(50*time.Millisecond, o.flush)
+	}
+	fmt.Fprintln(&o.buf, words...)
+}
+
+func (o *output) flush() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, _ = o.buf.WriteTo(os.Stdout)
 }
 
 // mortalHandler performs mortal, and calls onStart when it has noted its start.
