@@ -2,7 +2,9 @@ package kv
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -20,4 +22,28 @@ func Unanswered(err error) bool {
 		}
 	}
 	return false
+}
+
+// Answered reads the server's answer to a write of [Bucket.Send]: the revision
+// that was written, or [ErrConflict] where the key has another than was given. An
+// error that [Unanswered] knows leaves open whether it was written.
+func Answered(answer *nats.Msg) (revision uint64, err error) {
+	if answer.Header.Get("Status") == "503" {
+		return 0, jetstream.ErrNoStreamResponse
+	}
+	var ack struct {
+		Stream   string              `json:"stream"`
+		Sequence uint64              `json:"seq"`
+		Error    *jetstream.APIError `json:"error"`
+	}
+	if err := json.Unmarshal(answer.Data, &ack); err != nil {
+		return 0, fmt.Errorf("answer to a write cannot be read: %w", err)
+	}
+	switch {
+	case ack.Error != nil:
+		return 0, conflict(ack.Error)
+	case ack.Stream == "" || ack.Sequence == 0:
+		return 0, jetstream.ErrInvalidJSAck
+	}
+	return ack.Sequence, nil
 }

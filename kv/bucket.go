@@ -149,7 +149,7 @@ func (b *Bucket[T]) Latest(ctx context.Context, key string) (Entry[T], error) {
 // is removed after ttl, unless that is [Forever]. Create returns [ErrConflict]
 // where the key has a value.
 func (b *Bucket[T]) Create(ctx context.Context, key string, value T, ttl time.Duration) (uint64, error) {
-	revision, err := b.write(ctx, key, value, 0, ttl)
+	revision, err := b.put(ctx, key, value, 0, ttl)
 	if !errors.Is(err, ErrConflict) {
 		return revision, err
 	}
@@ -157,13 +157,27 @@ func (b *Bucket[T]) Create(ctx context.Context, key string, value T, ttl time.Du
 	if readErr != nil || !marker {
 		return 0, errors.Join(err, readErr)
 	}
-	return b.write(ctx, key, value, last, ttl)
+	return b.put(ctx, key, value, last, ttl)
 }
 
 // Update writes a key whose revision is the one given, with a time to live of
 // its own, and returns the new revision. It returns [ErrConflict] where the key has another.
 func (b *Bucket[T]) Update(ctx context.Context, key string, value T, revision uint64, ttl time.Duration) (uint64, error) {
-	return b.write(ctx, key, value, revision, ttl)
+	return b.put(ctx, key, value, revision, ttl)
+}
+
+// Send writes as [Bucket.Update] does, and does not wait: the server's answer,
+// which [Answered] reads, goes to the subject reply, and may never come.
+func (b *Bucket[T]) Send(key string, value T, revision uint64, ttl time.Duration, reply string) error {
+	msg, err := b.write(key, value, revision, ttl)
+	if err == nil {
+		msg.Reply = reply
+		err = b.js.Conn().PublishMsg(msg)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s of %s: %w", key, b.name, err)
+	}
+	return nil
 }
 
 // Delete removes a key whose revision is the one given. It returns
@@ -191,23 +205,32 @@ func PurgeAll(ctx context.Context, js jetstream.JetStream, bucket, pattern strin
 	return nil
 }
 
-// write publishes the value, conditional on the key's last revision (0 for a
-// key without one).
-func (b *Bucket[T]) write(ctx context.Context, key string, value T, revision uint64, ttl time.Duration) (uint64, error) {
-	data, err := b.codec.Encode(value)
+// put publishes the value, conditional on the key's last revision (0 for a key
+// without one).
+func (b *Bucket[T]) put(ctx context.Context, key string, value T, revision uint64, ttl time.Duration) (uint64, error) {
+	msg, err := b.write(key, value, revision, ttl)
 	if err != nil {
 		return 0, fmt.Errorf("write %s of %s: %w", key, b.name, err)
-	}
-	msg := b.message(key, revision)
-	msg.Data = data
-	if ttl != Forever {
-		msg.Header.Set(jetstream.MsgTTLHeader, ttlHeader(ttl))
 	}
 	ack, err := b.js.PublishMsg(ctx, msg)
 	if err != nil {
 		return 0, fmt.Errorf("write %s of %s: %w", key, b.name, conflict(err))
 	}
 	return ack.Sequence, nil
+}
+
+// write makes the message of a value.
+func (b *Bucket[T]) write(key string, value T, revision uint64, ttl time.Duration) (*nats.Msg, error) {
+	data, err := b.codec.Encode(value)
+	if err != nil {
+		return nil, err
+	}
+	msg := b.message(key, revision)
+	msg.Data = data
+	if ttl != Forever {
+		msg.Header.Set(jetstream.MsgTTLHeader, ttlHeader(ttl))
+	}
+	return msg, nil
 }
 
 // message makes a message for a key that is stored only if the key's last

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/asyncnats/asyncnats/internal/natstest"
@@ -119,6 +120,46 @@ func TestConditions(t *testing.T) {
 			t.Errorf("revision %d after %d", third, second)
 		}
 		wantValue(t, b, "k", "3")
+	})
+}
+
+// A write that is not waited for has the same conditions, and the same errors.
+func TestSend(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *natstest.Server, _ *kv.Bucket[string]) {
+		js := s.JetStream(t)
+		b := open(t, js, kv.Config{Bucket: "b"})
+		inbox := js.Conn().NewInbox()
+		answers := make(chan *nats.Msg, 1)
+		if _, err := js.Conn().ChanSubscribe(inbox, answers); err != nil {
+			t.Fatal(err)
+		}
+		send := func(value string, revision uint64) (uint64, error) {
+			t.Helper()
+			if err := b.Send("k", value, revision, kv.Forever, inbox); err != nil {
+				t.Fatal(err)
+			}
+			return kv.Answered(<-answers)
+		}
+		first, err := send("one", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if second, err := send("two", first); err != nil || second <= first {
+			t.Errorf("revision %d after %d, %v", second, first, err)
+		}
+		if _, err := send("three", first); !errors.Is(err, kv.ErrConflict) {
+			t.Errorf("%v, want a conflict", err)
+		}
+		wantValue(t, b, "k", "two")
+		if err := js.DeleteKeyValue(t.Context(), "b"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := send("four", 0); !kv.Unanswered(err) {
+			t.Errorf("%v, want that nothing answered", err)
+		}
+		if _, err := kv.Answered(&nats.Msg{Data: []byte("{}")}); err == nil {
+			t.Error("an answer without a revision was taken")
+		}
 	})
 }
 

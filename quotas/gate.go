@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/asyncnats/asyncnats/internal/mailbox"
 	"github.com/asyncnats/asyncnats/job"
 	"github.com/asyncnats/asyncnats/kv"
@@ -43,24 +45,23 @@ type GateConfig struct {
 // Gate is a process's way into the quotas of one queue: it takes the claims of
 // all its attempts, and combines those on one quota into one write.
 //
-// Its state is owned by the goroutine in [Gate.Run]; everything else reaches it
-// through the mailbox.
+// Its state is touched by its work alone, which is done while [Gate.Run] runs.
 type Gate struct {
 	set    *Set
 	config GateConfig
 	log    *slog.Logger
-	box    *mailbox.Mailbox
+	work   *mailbox.Combiner
 
-	// owned by Run
-	ctx      context.Context
-	lines    map[string]*line
-	requests map[int]*line // by number, not answered yet
-	number   int           // of the last request
-	inbox    string        // for answers
-	current  bool          // what there was is known
-	silent   bool          // it cannot be read, which was logged
-	sweeping bool
-	suspects map[suspect]time.Time // since when their jobs are gone
+	// owned by the work
+	ctx       context.Context
+	lines     map[string]*line
+	exchanges map[int]exchange // by number
+	number    int              // of the last exchange
+	inbox     string           // for answers
+	current   bool             // what there was is known
+	silent    bool             // it cannot be read, which was logged
+	sweeping  bool
+	suspects  map[suspect]time.Time // since when their jobs are gone
 }
 
 // NewGate returns a gate. It starts nothing.
@@ -72,8 +73,8 @@ func NewGate(set *Set, c GateConfig) *Gate {
 		c.Resized = func(string, int) {}
 	}
 	return &Gate{
-		set: set, config: c, log: c.Log.With("queue", set.queue), box: mailbox.New(),
-		lines: make(map[string]*line), requests: make(map[int]*line), suspects: make(map[suspect]time.Time),
+		set: set, config: c, log: c.Log.With("queue", set.queue), work: mailbox.NewCombiner(),
+		lines: make(map[string]*line), exchanges: make(map[int]exchange), suspects: make(map[suspect]time.Time),
 	}
 }
 
@@ -102,7 +103,7 @@ func (g *Gate) Enter(e Entry) *Ticket {
 		known: make(chan struct{}), granted: make(chan struct{}), lost: make(chan struct{}), left: make(chan struct{}),
 		fences: make(map[string]uint64, len(e.Quotas)), marks: make(map[string]mark, len(e.Quotas)),
 	}
-	g.box.Post(func() {
+	g.work.Do(func() {
 		for _, name := range t.names {
 			l := g.line(name)
 			l.tickets, l.dirty = append(l.tickets, t), true
@@ -116,7 +117,7 @@ func (g *Gate) Enter(e Entry) *Ticket {
 // done is closed once that is written.
 func (g *Gate) Expel(nonce job.Nonce, names []string) (done <-chan struct{}) {
 	r := &release{nonce: nonce, left: len(names), done: make(chan struct{})}
-	g.box.Post(func() {
+	g.work.Do(func() {
 		for _, name := range names {
 			l := g.line(name)
 			// What is known may be behind.
@@ -130,7 +131,7 @@ func (g *Gate) Expel(nonce job.Nonce, names []string) (done <-chan struct{}) {
 // Reset has everything read again. To be called after a reconnect, for news
 // may have been missed.
 func (g *Gate) Reset() {
-	g.box.Post(func() {
+	g.work.Do(func() {
 		for _, l := range g.lines {
 			l.stale, l.dirty = true, true
 		}
@@ -146,6 +147,8 @@ func (g *Gate) Run(ctx context.Context) error {
 		return fmt.Errorf("quotas of queue %s: %w", g.set.queue, err)
 	}
 	defer stop()
+	g.work.Open(g.step)
+	defer g.work.Close()
 	var loads sync.WaitGroup
 	defer loads.Wait()
 	loads.Go(func() { g.load(ctx) })
@@ -159,16 +162,13 @@ func (g *Gate) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-g.box.Ready():
 		case <-reload.C:
 			loads.Go(func() { g.load(ctx) })
 		case <-refresh.C:
-			g.refresh()
+			g.work.Do(g.refresh)
 		case <-sweep.C:
-			g.sweep()
+			g.work.Do(g.sweep)
 		}
-		g.box.Run()
-		g.step()
 	}
 }
 
@@ -190,7 +190,7 @@ func (g *Gate) line(name string) *line {
 func (g *Gate) load(ctx context.Context) {
 	for ctx.Err() == nil {
 		for change, err := range g.set.bucket.Watch(ctx, g.set.key("*")) {
-			g.box.Post(func() { g.loaded(change, err) })
+			g.work.Do(func() { g.loaded(change, err) })
 			if change.Current {
 				return
 			}
@@ -267,7 +267,10 @@ func (g *Gate) step() {
 		if l.loaded && l.stale && !l.busy {
 			g.read(l)
 		}
-		g.observe(l)
+		if l.learnt || !l.busy {
+			g.observe(l)
+			l.learnt = false
+		}
 		if l.idle() {
 			g.dismiss(l)
 		}
@@ -424,7 +427,7 @@ func (g *Gate) read(l *line) {
 		ctx, cancel := context.WithTimeout(g.ctx, tryPatience)
 		defer cancel()
 		now, revision, err := g.set.read(ctx, l.name)
-		g.box.Post(func() {
+		g.work.Do(func() {
 			l.busy, l.dirty = false, true
 			if err == nil {
 				l.answered = reading
@@ -450,12 +453,27 @@ func (g *Gate) write(l *line, next Slots) {
 		// Terms rise even where the quota's value was removed in between.
 		next.Keeper, next.Term = g.config.Dispatcher, max(next.Term, base)+1
 	}
-	go func() {
-		ctx, cancel := context.WithTimeout(g.ctx, tryPatience)
-		defer cancel()
-		revision, err := g.set.write(ctx, l.name, next, base)
-		g.box.Post(func() { g.written(l, next, base, revision, err) })
-	}()
+	if base == 0 {
+		go func() {
+			ctx, cancel := context.WithTimeout(g.ctx, tryPatience)
+			defer cancel()
+			revision, err := g.set.write(ctx, l.name, next, base)
+			g.work.Do(func() { g.written(l, next, base, revision, err) })
+		}()
+		return
+	}
+	reply, number := g.expect(tryPatience, func(answer *nats.Msg) {
+		if answer == nil {
+			g.written(l, next, base, 0, context.DeadlineExceeded)
+			return
+		}
+		revision, err := kv.Answered(answer)
+		g.written(l, next, base, revision, err)
+	})
+	if err := g.set.bucket.Send(g.set.key(l.name), next, base, kv.Forever, reply); err != nil {
+		g.forget(number)
+		g.written(l, next, base, 0, err)
+	}
 }
 
 // begin notes that a write is under way, for all guests there are.
@@ -491,7 +509,7 @@ func (g *Gate) failed(l *line, message string, err error) {
 	g.log.Debug(message, "quota", l.name, "err", err)
 	l.busy = true
 	time.AfterFunc(tryPause, func() {
-		g.box.Post(func() { l.busy, l.stale, l.dirty = false, true, true })
+		g.work.Do(func() { l.busy, l.stale, l.dirty = false, true, true })
 	})
 }
 

@@ -1,8 +1,7 @@
 package quotas
 
 import (
-	"strconv"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -30,9 +29,6 @@ type request struct {
 	Term  uint64 `msgpack:"term"`
 	From  string `msgpack:"from"` // dispatcher
 	Ops   []op   `msgpack:"ops"`
-
-	number int
-	since  time.Time
 }
 
 // news is a quota's value after it was written: the answer to a request, and
@@ -92,7 +88,7 @@ func (g *Gate) takeMail(msg *nats.Msg) {
 	if msgpack.Unmarshal(msg.Data, &asked.request) != nil {
 		return
 	}
-	g.box.Post(func() {
+	g.work.Do(func() {
 		l := g.line(asked.Quota)
 		l.guests, l.dirty = append(l.guests, asked), true
 		// The asker knows more than this gate does.
@@ -105,7 +101,7 @@ func (g *Gate) takeNews(msg *nats.Msg) {
 	if msgpack.Unmarshal(msg.Data, &told) != nil {
 		return
 	}
-	g.box.Post(func() { g.tell(told) })
+	g.work.Do(func() { g.tell(told) })
 }
 
 // tell takes news.
@@ -122,60 +118,39 @@ func (g *Gate) tell(told news) {
 	g.learn(l, now, told.Revision)
 }
 
-// takeAnswer takes the answer to a request.
-func (g *Gate) takeAnswer(msg *nats.Msg) {
-	number, err := strconv.Atoi(msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:])
-	if err != nil {
-		return
-	}
-	var told news
-	silent := msg.Header.Get("Status") == "503" || msgpack.Unmarshal(msg.Data, &told) != nil
-	g.box.Post(func() { g.answered(number, told, silent) })
-}
-
-// answered takes what the keeper said, or that there is none.
-func (g *Gate) answered(number int, told news, silent bool) {
-	l, asked := g.requests[number], (*request)(nil)
-	delete(g.requests, number)
-	if l == nil {
-		return
-	}
-	for i, r := range l.sent {
-		if r.number == number {
-			asked = r
-			l.sent = append(l.sent[:i:i], l.sent[i+1:]...)
-			break
-		}
-	}
-	l.dirty = true
-	switch {
-	case asked == nil: // void
-	case silent:
-		l.sent, l.take = nil, asked.Term == l.known.Term
-	case told.Revision == 0:
-		l.stale = true
-	default:
-		g.tell(told)
-	}
-}
-
 // ask has the keeper write what this process wants.
 func (g *Gate) ask(l *line, ops []op) {
-	g.number++
-	asked := &request{Quota: l.name, Term: l.known.Term, From: g.config.Dispatcher, Ops: ops, number: g.number, since: time.Now()}
+	asked := &request{Quota: l.name, Term: l.known.Term, From: g.config.Dispatcher, Ops: ops}
 	data, err := msgpack.Marshal(asked)
 	if err == nil {
-		err = g.set.conn.PublishRequest(g.set.subjectOf(l.known.Keeper), g.inbox+"."+strconv.Itoa(g.number), data)
+		reply, number := g.expect(keeperPatience, func(answer *nats.Msg) { g.answered(l, asked, answer) })
+		if err = g.set.conn.PublishRequest(g.set.subjectOf(l.known.Keeper), reply, data); err != nil {
+			g.forget(number)
+		}
 	}
 	if err != nil {
 		l.take, l.dirty = true, true
 		return
 	}
 	l.sent = append(l.sent, asked)
-	g.requests[g.number] = l
-	time.AfterFunc(keeperPatience, func() {
-		g.box.Post(func() { g.answered(asked.number, news{}, true) })
-	})
+}
+
+// answered takes what the keeper said to a request, or that there is none.
+func (g *Gate) answered(l *line, asked *request, answer *nats.Msg) {
+	i := slices.Index(l.sent, asked)
+	if i < 0 {
+		return // void
+	}
+	l.sent, l.dirty = slices.Delete(l.sent, i, i+1), true
+	var told news
+	switch {
+	case answer == nil, answer.Header.Get("Status") == "503", msgpack.Unmarshal(answer.Data, &told) != nil:
+		l.sent, l.take = nil, asked.Term == l.known.Term
+	case told.Revision == 0:
+		l.stale = true
+	default:
+		g.tell(told)
+	}
 }
 
 // dismiss refuses the guests of a quota that do not ask in this gate's term.

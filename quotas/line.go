@@ -22,6 +22,7 @@ type line struct {
 	busy     bool      // a write or a reading is under way
 	refused  bool      // its value cannot be decoded, which was logged
 	dirty    bool      // something happened since it was last looked at
+	learnt   bool      // known was learnt since the tickets were told
 
 	asked, answered int // readings begun, and the last that ended
 
@@ -69,7 +70,7 @@ func (l *line) learn(now Slots, revision uint64) {
 		l.sent, l.take = nil, false // void: they were for a term that is over
 	}
 	l.known, l.revision, l.newest, l.told = now, revision, max(l.newest, revision), time.Now()
-	l.loaded, l.stale, l.refused, l.dirty = true, false, false, true
+	l.loaded, l.stale, l.refused, l.dirty, l.learnt = true, false, false, true, true
 }
 
 // claimOf returns the claim of a ticket's job, whichever attempt's it is.

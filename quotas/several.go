@@ -76,7 +76,7 @@ func (g *Gate) takeAll(lines []*line) {
 		rests = true
 		if !l.resting {
 			l.resting = true
-			time.AfterFunc(rest, func() { g.box.Post(func() { l.resting, l.dirty = false, true }) })
+			time.AfterFunc(rest, func() { g.work.Do(func() { l.resting, l.dirty = false, true }) })
 		}
 	}
 	if rests {
@@ -148,7 +148,7 @@ func (g *Gate) writeAll(lines []*line, nexts []Slots) {
 		ctx, cancel := context.WithTimeout(g.ctx, tryPatience)
 		defer cancel()
 		revisions, err := g.set.bucket.UpdateAll(ctx, writes)
-		g.box.Post(func() {
+		g.work.Do(func() {
 			for i, l := range lines {
 				revision := uint64(0)
 				if err == nil {

@@ -53,7 +53,7 @@ func (g *Gate) sweep() {
 				gone[c.suspect] = true
 			}
 		}
-		g.box.Post(func() { g.swept(gone, time.Now()) })
+		g.work.Do(func() { g.swept(gone, time.Now()) })
 	}()
 }
 

@@ -65,7 +65,7 @@ func (t *Ticket) Fences() map[string]uint64 { return t.fences }
 // acked before.
 func (t *Ticket) Leave() <-chan struct{} {
 	t.leaving.Do(func() {
-		t.gate.box.Post(func() { t.gate.leave(t) })
+		t.gate.work.Do(func() { t.gate.leave(t) })
 	})
 	return t.left
 }
@@ -74,7 +74,7 @@ func (t *Ticket) Leave() <-chan struct{} {
 // job was interrupted, or its lease is lost.
 func (t *Ticket) Abandon() {
 	t.leaving.Do(func() {
-		t.gate.box.Post(func() { t.gate.drop(t) })
+		t.gate.work.Do(func() { t.gate.drop(t) })
 	})
 }
 
