@@ -23,7 +23,7 @@ func NewID() ID {
 
 // ParseID checks an ID chosen by a caller. The error is a [*NameError].
 func ParseID(s string) (ID, error) {
-	if err := idRule.check(s, 128); err != nil {
+	if err := idRule.check(s); err != nil {
 		return "", err
 	}
 	return ID(s), nil

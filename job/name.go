@@ -2,7 +2,7 @@ package job
 
 import (
 	"fmt"
-	"regexp"
+	"strings"
 )
 
 // DefaultQueue is the queue used where none is named. zc.async calls its
@@ -25,53 +25,75 @@ func (e *NameError) Error() string {
 // KV keys, so the legal characters are those that all three accept.
 type rule struct {
 	what    string
-	pattern *regexp.Regexp
+	longest int
+	extra   string // what it may contain beside letters and digits
+	lower   bool   // without upper-case letters
+	dotted  bool   // in parts joined by single dots
 	text    string
 }
 
 var (
-	wordPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-
 	namespaceRule = rule{
-		"namespace", regexp.MustCompile(`^[a-z0-9_-]{1,32}$`),
-		"1 to 32 lower-case letters, digits, '-' or '_'",
+		what: "namespace", longest: 32, extra: "-_", lower: true,
+		text: "1 to 32 lower-case letters, digits, '-' or '_'",
 	}
-	queueRule = rule{"queue", wordPattern, "1 to 64 letters, digits, '-' or '_'"}
-	agentRule = rule{"agent", wordPattern, "1 to 64 letters, digits, '-' or '_'"}
-	quotaRule = rule{"quota", wordPattern, "1 to 64 letters, digits, '-' or '_'"}
+	queueRule = word("queue")
+	agentRule = word("agent")
+	quotaRule = word("quota")
 	taskRule  = rule{
-		"task", regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`),
-		"1 to 128 letters, digits, '-' or '_', in parts joined by single dots, like image.thumbnail",
+		what: "task", longest: 128, extra: "-_", dotted: true,
+		text: "1 to 128 letters, digits, '-' or '_', in parts joined by single dots, like image.thumbnail",
 	}
 	idRule = rule{
-		"job ID", regexp.MustCompile(`^[A-Za-z0-9_/=-]{1,128}$`),
-		"1 to 128 letters, digits, '-', '_', '/' or '='",
+		what: "job ID", longest: 128, extra: "-_/=",
+		text: "1 to 128 letters, digits, '-', '_', '/' or '='",
 	}
 )
 
-func (r rule) check(name string, longest int) error {
-	if len(name) > longest || !r.pattern.MatchString(name) {
+func word(what string) rule {
+	return rule{what: what, longest: 64, extra: "-_", text: "1 to 64 letters, digits, '-' or '_'"}
+}
+
+// check is called for every delivery, where a regular expression would be felt.
+func (r rule) check(name string) error {
+	if name == "" || len(name) > r.longest || !r.legal(name) {
 		return &NameError{What: r.what, Name: name, Rule: r.text}
 	}
 	return nil
 }
 
+func (r rule) legal(name string) bool {
+	part := 0 // length of the part so far
+	for i := range len(name) {
+		c := name[i]
+		switch {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', 'A' <= c && c <= 'Z' && !r.lower, strings.IndexByte(r.extra, c) >= 0:
+			part++
+		case c == '.' && r.dotted && part > 0:
+			part = 0
+		default:
+			return false
+		}
+	}
+	return part > 0
+}
+
 // CheckNamespace reports whether name may be a namespace. The error is a
 // [*NameError].
-func CheckNamespace(name string) error { return namespaceRule.check(name, 32) }
+func CheckNamespace(name string) error { return namespaceRule.check(name) }
 
 // CheckQueue reports whether name may be a queue's. The error is a
 // [*NameError].
-func CheckQueue(name string) error { return queueRule.check(name, 64) }
+func CheckQueue(name string) error { return queueRule.check(name) }
 
 // CheckAgent reports whether name may be an agent's. The error is a
 // [*NameError].
-func CheckAgent(name string) error { return agentRule.check(name, 64) }
+func CheckAgent(name string) error { return agentRule.check(name) }
 
 // CheckTask reports whether name may be a task's. The error is a
 // [*NameError].
-func CheckTask(name string) error { return taskRule.check(name, 128) }
+func CheckTask(name string) error { return taskRule.check(name) }
 
 // CheckQuota reports whether name may be a quota's. The error is a
 // [*NameError].
-func CheckQuota(name string) error { return quotaRule.check(name, 64) }
+func CheckQuota(name string) error { return quotaRule.check(name) }
