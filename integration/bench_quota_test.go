@@ -18,7 +18,9 @@ import (
 // BenchmarkQuota performs a backlog of jobs of one millisecond that name one
 // quota, in worker processes. Beside the jobs per second it reports how long a
 // job really takes on average, and how long a slot is empty between two jobs at
-// the 50th and 99th percentile, in microseconds. The bare loop is compare-and-set on one key by one writer.
+// the 50th and 99th percentile, in microseconds. The bare loop is
+// compare-and-set on one key by one writer; the bare limit is a consumer that
+// gives out no more messages than the quota has slots, in as many processes.
 func BenchmarkQuota(b *testing.B) {
 	for _, c := range []struct{ size, processes, agent int }{{5, 4, 4}, {1, 4, 2}, {1, 1, 3}} {
 		b.Run(fmt.Sprintf("size=%d/processes=%d", c.size, c.processes), func(b *testing.B) {
@@ -26,6 +28,10 @@ func BenchmarkQuota(b *testing.B) {
 			nc, queue := connect(b, url, asyncnats.QueueConfig{})
 			n := max(b.N, 10*c.size)
 			bare := bareSwaps(b, nc, n)
+			limit, least := bareLimit(b, url, nc, n, c.size, c.processes, c.agent)
+			b.ReportMetric(limit, "bare-limit/s")
+			b.ReportMetric(micro(least, 50), "bare-gap-p50-µs")
+			b.ReportMetric(micro(least, 99), "bare-gap-p99-µs")
 			if err := queue.CreateQuota(b.Context(), "limit", c.size); err != nil {
 				b.Fatal(err)
 			}

@@ -43,6 +43,8 @@ func TestMain(m *testing.M) {
 		os.Exit(serverProcess())
 	case "worker":
 		os.Exit(workerProcess())
+	case "bare":
+		os.Exit(bareProcess())
 	default:
 		fmt.Fprintln(os.Stderr, "unknown role", role)
 		os.Exit(2)

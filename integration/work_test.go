@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -79,6 +80,13 @@ func handlers(log string) []job.Handler {
 		limited[1].Handle(limitedNap(log, nil)),
 		limited[2].Handle(limitedNap(log, nil)),
 	}
+}
+
+// sleep takes as long as it is told. time.Sleep may take a millisecond more:
+// what waits for the network beside it is woken in whole milliseconds.
+func sleep(d time.Duration) {
+	t := syscall.NsecToTimespec(d.Nanoseconds())
+	_ = syscall.Nanosleep(&t, nil)
 }
 
 // output writes lines to standard output some time later, many at once: a
