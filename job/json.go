@@ -16,16 +16,49 @@ import (
 // jsonSpec is a Spec as a person or a program without msgpack writes it. Only
 // the argument is common; everything else has a default.
 type jsonSpec struct {
-	Version int             `json:"v"`
-	Nonce   Nonce           `json:"nonce"`
-	Task    string          `json:"task"`
-	Arg     json.RawMessage `json:"arg"`
-	Quotas  []string        `json:"quotas"`
-	Timeout string          `json:"timeout"`
-	Keep    string          `json:"keep"`
-	Retry   Retry           `json:"retry"`
-	By      string          `json:"by"`
-	At      time.Time       `json:"at"`
+	Version  int             `json:"v"`
+	Nonce    Nonce           `json:"nonce"`
+	Task     string          `json:"task"`
+	Arg      json.RawMessage `json:"arg"`
+	Quotas   []string        `json:"quotas"`
+	Timeout  string          `json:"timeout"`
+	Keep     string          `json:"keep"`
+	Retry    jsonRetry       `json:"retry"`
+	Begin    time.Time       `json:"begin"`
+	Deadline time.Time       `json:"deadline"`
+	By       string          `json:"by"`
+	At       time.Time       `json:"at"`
+}
+
+// jsonRetry is a Retry in such a body.
+type jsonRetry struct {
+	Never      bool    `json:"never"`
+	Interrupts int     `json:"interrupts"`
+	Max        int     `json:"max"`
+	Min        string  `json:"min"`
+	Cap        string  `json:"cap"`
+	Jitter     float64 `json:"jitter"`
+}
+
+func (r jsonRetry) retry() (Retry, error) {
+	shortest, err := duration("retry.min", r.Min)
+	if err != nil {
+		return Retry{}, err
+	}
+	longest, err := duration("retry.cap", r.Cap)
+	return Retry{Never: r.Never, Interrupts: r.Interrupts, Max: r.Max, Min: shortest, Cap: longest, Jitter: r.Jitter}, err
+}
+
+// duration reads a duration, 0 for an empty text.
+func duration(key, text string) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, fmt.Errorf("%s %q: must be a duration like 1m30s", key, text)
+	}
+	return d, nil
 }
 
 func decodeJSON(body []byte) (Spec, error) {
@@ -42,16 +75,17 @@ func decodeJSON(body []byte) (Spec, error) {
 	}
 	spec := Spec{
 		Version: read.Version, Nonce: read.Nonce, Task: read.Task,
-		Quotas: read.Quotas, Retry: read.Retry, By: read.By, At: read.At.UTC(),
+		Quotas: read.Quotas, Begin: read.Begin.UTC(), Deadline: read.Deadline.UTC(), By: read.By, At: read.At.UTC(),
 	}
 	if arg := bytes.TrimSpace(read.Arg); len(arg) > 0 && !bytes.Equal(arg, []byte("null")) {
 		spec.Arg = Value{Encoding: JSON, Data: arg}
 	}
 	var err error
-	if read.Timeout != "" {
-		if spec.Timeout, err = time.ParseDuration(read.Timeout); err != nil {
-			return Spec{}, fmt.Errorf("timeout %q: must be a duration like 1m30s", read.Timeout)
-		}
+	if spec.Timeout, err = duration("timeout", read.Timeout); err != nil {
+		return Spec{}, err
+	}
+	if spec.Retry, err = read.Retry.retry(); err != nil {
+		return Spec{}, err
 	}
 	if spec.Keep, err = ParseKeep(read.Keep); err != nil {
 		return Spec{}, err
@@ -74,6 +108,8 @@ func plain(err error) error {
 		want = "a list"
 	case reflect.Int:
 		want = "a whole number"
+	case reflect.Float64:
+		want = "a number"
 	case reflect.Bool:
 		want = "true or false"
 	default:
@@ -91,7 +127,7 @@ func checkKeys(object []byte, path string, known reflect.Type) error {
 	}
 	for field := range known.Fields() {
 		key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-		if nested, ok := found[key]; ok && field.Type == reflect.TypeFor[Retry]() {
+		if nested, ok := found[key]; ok && field.Type == reflect.TypeFor[jsonRetry]() {
 			if err := checkKeys(nested, path+key+".", field.Type); err != nil {
 				return err
 			}
