@@ -2,7 +2,7 @@ package dispatcher
 
 import (
 	"context"
-	"fmt"
+	"errors"
 
 	"github.com/asyncnats/asyncnats/stream"
 )
@@ -17,5 +17,8 @@ func (s *station) attend(ctx context.Context) {
 
 // act does what a timer was set for.
 func (s *station) act(ctx context.Context, due stream.Due) error {
-	return fmt.Errorf("of a kind that this release does not know: upgrade this dispatcher")
+	if due.Kind == stream.TimerDeadline {
+		return s.queue.Expire(ctx, due)
+	}
+	return errors.New("of a kind that this release does not know: upgrade this dispatcher")
 }
