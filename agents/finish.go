@@ -12,7 +12,8 @@ import (
 	"github.com/asyncnats/asyncnats/stream"
 )
 
-// errCancelled: the job was cancelled, so that its outcome is decided.
+// errCancelled: the job was cancelled, or has expired, so that its outcome is
+// decided.
 var errCancelled = errors.New("job was cancelled")
 
 // errReassigned: another attempt of the job has written about it, so what this
@@ -172,7 +173,7 @@ func (a *attempt) inTheWay(ours job.Record) (done bool, err error) {
 	case found && record.Nonce == ours.Nonce && record.Attempt.Same(a.us) && record.State == ours.State:
 		a.revision = revision
 		return true, nil
-	case found && record.Nonce == ours.Nonce && record.State == job.Callbacks && record.Cancelled() && ours.State != job.Active:
+	case found && record.Nonce == ours.Nonce && record.State == job.Callbacks && record.Stopped() && ours.State != job.Active:
 		a.last, a.revision = record, revision
 		return false, errCancelled
 	case found && record.Nonce == ours.Nonce && !record.Attempt.Same(a.us) && ours.State == job.Active:
@@ -216,6 +217,7 @@ func (a *attempt) announce(record job.Record) {
 	if err := a.runner.config.Queue.Announce(a.lease.ID, record); err != nil {
 		a.runner.log.Debug("outcome not announced", "job", a.lease.ID, "err", err)
 	}
+	a.runner.config.Queue.DropDeadline(a.lease.ID, a.spec)
 }
 
 func (a *attempt) ack() {

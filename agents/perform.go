@@ -247,7 +247,7 @@ func (a *attempt) run(ctx context.Context) (result job.Value, err error) {
 }
 
 // look sees, at each extension of the lease and when it is told to, whether the
-// job was cancelled, whether another attempt writes about it and, where the job
+// job was cancelled or has expired, whether another attempt writes about it and, where the job
 // has slots, whether its message is there still: for without it a sweep will
 // take them. What cannot be read now is looked at the next time.
 func (a *attempt) look(ctx context.Context) error {
@@ -255,7 +255,7 @@ func (a *attempt) look(ctx context.Context) error {
 	record, _, found, err := queue.PeekRecord(ctx, a.lease.ID)
 	if err == nil && found && record.Nonce == a.spec.Nonce && !record.Attempt.Same(a.us) {
 		switch {
-		case record.Cancelled():
+		case record.Stopped():
 			return job.ErrCancelled
 		case a.begun.Load():
 			return job.ErrLeaseLost

@@ -2,7 +2,6 @@ package agents
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -54,14 +53,7 @@ func (a *attempt) late() bool { return !a.inTime(a.now()) }
 // expired is the Failure of a job whose deadline passed before it began, or
 // before it was to be run again.
 func (a *attempt) expired() *job.Failure {
-	message := fmt.Sprintf("not begun before its deadline, %s", a.spec.Deadline.Format(time.RFC3339))
-	if a.begun.Load() || a.known() {
-		message = fmt.Sprintf("not run again before its deadline, %s", a.spec.Deadline.Format(time.RFC3339))
-		if past := a.last.Past; len(past) > 0 {
-			message += "; it failed before: " + past[len(past)-1].Error()
-		}
-	}
-	return &job.Failure{Kind: job.KindExpired, Message: message}
+	return job.Expired(a.spec.Deadline, a.begun.Load() || a.known(), a.last.Past)
 }
 
 // runAgain has the job run again when it is due, or at once. failure is why, nil

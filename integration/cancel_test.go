@@ -152,7 +152,7 @@ func TestCancelRunning(t *testing.T) {
 				}
 				if row.deaf {
 					synctest.Wait()
-					if r := record(s, j); r.State != job.Callbacks || !r.Cancelled() {
+					if r := record(s, j); r.State != job.Callbacks || !r.EndedAs(job.KindCancelled) {
 						s.Errorf("its slot is owed still, and its record says %+v", r)
 					}
 					if quota, err := s.queue.Quota(s.Context(), "one"); err != nil || row.quota && len(quota.Holders) != 1 {

@@ -145,6 +145,21 @@ func Invalidf(format string, args ...any) *Failure {
 	return &Failure{Kind: KindInvalid, Message: cut(fmt.Sprintf(format, args...))}
 }
 
+// Expired makes the Failure of a job that had not begun at its deadline. again
+// says that it had begun before, and was to be run again; past is what became of
+// those attempts.
+func Expired(deadline time.Time, again bool, past []Failure) *Failure {
+	when := "begun"
+	if again {
+		when = "run again"
+	}
+	message := fmt.Sprintf("not %s before its deadline, %s", when, deadline.UTC().Format(time.RFC3339Nano))
+	if len(past) > 0 {
+		message += "; it failed before: " + past[len(past)-1].Error()
+	}
+	return &Failure{Kind: KindExpired, Message: cut(message)}
+}
+
 // cut makes a text valid and not too long. It leaves what it has cut before.
 func cut(s string) string {
 	const marker = "\n[...TRUNCATED...]"

@@ -46,9 +46,15 @@ type Record struct {
 	Ended   time.Time `msgpack:"ended,omitempty" json:"ended,omitzero"`
 }
 
-// Cancelled reports whether the job was cancelled.
-func (r Record) Cancelled() bool {
-	return r.State.Ended() && r.Outcome != nil && !r.Outcome.Succeeded() && r.Outcome.Failure.Kind == KindCancelled
+// EndedAs reports whether the job ended with a Failure of that kind.
+func (r Record) EndedAs(kind Kind) bool {
+	return r.State.Ended() && r.Outcome != nil && !r.Outcome.Succeeded() && r.Outcome.Failure.Kind == kind
+}
+
+// Stopped reports whether the job was ended by somebody who did not perform it:
+// it was cancelled, or its deadline passed.
+func (r Record) Stopped() bool {
+	return r.Attempt.Number == 0 && (r.EndedAs(KindCancelled) || r.EndedAs(KindExpired))
 }
 
 // MaxPast is how many Failures of past attempts a record keeps.

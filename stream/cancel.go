@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -40,16 +41,45 @@ type Cancelled struct {
 // A crash after the record is written leaves state Callbacks, and the message:
 // whoever is given that, or cancels again, goes on from there.
 func (q *Queue) Cancel(ctx context.Context, id job.ID, nonce job.Nonce) (Cancelled, error) {
+	cancelled, err := q.stop(ctx, id, nonce, stopping{
+		kind: job.KindCancelled,
+		failure: func(record job.Record) *job.Failure {
+			return &job.Failure{Kind: job.KindCancelled, Message: "cancelled"}
+		},
+	})
+	if err != nil {
+		err = fmt.Errorf("cancel job %s in queue %s: %w", id, q.names.queue, err)
+	}
+	return cancelled, err
+}
+
+// stopping is how a job is ended by somebody who does not perform it.
+type stopping struct {
+	kind    job.Kind
+	failure func(job.Record) *job.Failure // the Failure for a job with this record
+	// began refuses, with errBegan, to end a job that was begun; else that is
+	// no hindrance.
+	began bool
+
+	// token tells this stopping from another of the same job, in its record; was
+	// is the state that it found the job in.
+	token job.Token
+	was   job.State
+}
+
+// errBegan: the job was begun.
+var errBegan = errors.New("job was begun")
+
+// stop ends a job, again and again while there is no answer.
+func (q *Queue) stop(ctx context.Context, id job.ID, nonce job.Nonce, how stopping) (Cancelled, error) {
 	ctx, cancel := withTimeout(ctx, putPatience)
 	defer cancel()
+	how.token = job.Token(rand.Uint64())
 	for {
-		cancelled, err := q.cancel(ctx, id, nonce)
+		stopped, err := q.stopOnce(ctx, id, nonce, &how)
 		retry := kv.Unanswered(err) || errors.Is(err, ErrUnanswered) || errors.Is(err, kv.ErrConflict)
 		if !retry || ctx.Err() != nil {
-			if err != nil {
-				err = fmt.Errorf("cancel job %s in queue %s: %w", id, q.names.queue, err)
-			}
-			return cancelled, err
+			return stopped, err
 		}
 		if errors.Is(err, kv.ErrConflict) {
 			continue
@@ -61,9 +91,9 @@ func (q *Queue) Cancel(ctx context.Context, id job.ID, nonce job.Nonce) (Cancell
 	}
 }
 
-func (q *Queue) cancel(ctx context.Context, id job.ID, nonce job.Nonce) (Cancelled, error) {
-	ctx, stop := context.WithTimeout(ctx, tryPatience)
-	defer stop()
+func (q *Queue) stopOnce(ctx context.Context, id job.ID, nonce job.Nonce, how *stopping) (Cancelled, error) {
+	ctx, cancel := context.WithTimeout(ctx, tryPatience)
+	defer cancel()
 	message, stored, err := q.findLatest(ctx, id)
 	if err != nil {
 		return Cancelled{}, err
@@ -78,35 +108,50 @@ func (q *Queue) cancel(ctx context.Context, id job.ID, nonce job.Nonce) (Cancell
 		current = record.Nonce
 	}
 	known := found && record.Nonce == current
+	stopped := known && record.EndedAs(how.kind)
+	ours := stopped && record.Attempt.Same(job.Attempt{Token: how.token})
 	switch {
 	case !stored && !found, !nonce.IsZero() && nonce != current:
 		return Cancelled{}, ErrNoJob
-	case known && record.State.Ended() && (record.State.Final() || !record.Cancelled()):
+	case ours && record.State.Final(): // somebody has paid what it owed
+		return Cancelled{Nonce: current, State: how.was}, nil
+	case known && record.State.Ended() && (record.State.Final() || !stopped):
 		return Cancelled{}, ErrCompleted
+	case how.began && known && (record.State == job.Active || record.State == job.Waiting):
+		return Cancelled{}, errBegan
 	}
-	out := Cancelled{Nonce: current, State: job.Pending}
-	if known {
-		out.State = record.State
-	} else {
+	if !known {
 		record = job.Record{
 			Version: job.RecordVersion, Nonce: current, Task: message.Lane.Task, Quotas: message.Lane.Quotas(),
-			Message: spec.Attempt, By: spec.By, Put: message.Stored,
+			State: job.Pending, Message: spec.Attempt, By: spec.By, Put: message.Stored,
 		}
 	}
-	if !record.Cancelled() {
+	if !stopped {
 		now := time.Now()
-		record.Outcome = &job.Outcome{Failure: &job.Failure{Kind: job.KindCancelled, Message: "cancelled", Attempt: record.Attempt.Number, At: now}}
-		record.State, record.Attempt, record.Ended = job.Callbacks, job.Attempt{}, now
+		failure := how.failure(record)
+		failure.Attempt, failure.At = record.Attempt.Number, now
+		how.was = record.State
+		record.Outcome = &job.Outcome{Failure: failure}
+		record.State, record.Attempt, record.Ended = job.Callbacks, job.Attempt{Token: how.token}, now
 		if revision, err = q.Write(ctx, id, record, revision, spec.Keep); err != nil {
 			return Cancelled{}, err
 		}
+		ours = true
 	}
-	return q.settle(ctx, id, message.Lane, spec, record, revision, out)
+	out := Cancelled{Nonce: current, State: job.Callbacks}
+	if ours {
+		out.State = how.was
+	}
+	out, err = q.settle(ctx, id, spec, record, revision, out)
+	if err == nil && !ours {
+		err = ErrCompleted // somebody else has stopped it before
+	}
+	return out, err
 }
 
-// settle has somebody pay what a cancelled job owes: the dispatcher that has it
+// settle has somebody pay what a job owes that was stopped: the dispatcher that has it
 // or, where it surely has none, itself.
-func (q *Queue) settle(ctx context.Context, id job.ID, lane Lane, spec job.Spec, record job.Record, revision uint64, out Cancelled) (Cancelled, error) {
+func (q *Queue) settle(ctx context.Context, id job.ID, spec job.Spec, record job.Record, revision uint64, out Cancelled) (Cancelled, error) {
 	message, stored, err := q.findLatest(ctx, id)
 	if err != nil {
 		return Cancelled{}, err
@@ -115,8 +160,9 @@ func (q *Queue) settle(ctx context.Context, id job.ID, lane Lane, spec job.Spec,
 		stored = false
 	}
 	if !stored && out.State == job.Pending {
-		// It ended meanwhile, and left no record.
-		if err := q.records.Delete(ctx, q.names.record(id), revision); err != nil && !errors.Is(err, kv.ErrConflict) {
+		// It ended meanwhile, and left no record; or somebody has paid what it
+		// owed, and written that.
+		if err := q.records.Delete(ctx, q.names.record(id), revision); err != nil {
 			return Cancelled{}, err
 		}
 		return Cancelled{}, ErrCompleted
@@ -139,6 +185,7 @@ func (q *Queue) settle(ctx context.Context, id job.ID, lane Lane, spec job.Spec,
 		return Cancelled{}, err
 	}
 	_ = q.Announce(id, record) // who misses it reads the record
+	q.DropDeadline(id, spec)
 	return out, q.removeAll(ctx, id, out.Nonce)
 }
 
@@ -252,6 +299,7 @@ func (q *Queue) Pull(ctx context.Context, id job.ID, nonce job.Nonce) (Stored, e
 			return Stored{}, fmt.Errorf("%s: %w", step, err)
 		}
 		if removed {
+			q.DropDeadline(id, spec)
 			return message, q.forgetRecord(ctx, id, spec.Nonce)
 		}
 		// Its schedule fired, or somebody else has removed it.

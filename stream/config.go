@@ -134,14 +134,33 @@ func consumerConfig(n names, lane Lane, ackWait time.Duration) jetstream.Consume
 	}
 }
 
-func consumerProblems(n names, lane Lane, found jetstream.ConsumerConfig) []string {
+// dueConfig is the consumer from which every dispatcher of the queue takes the
+// timers that have fired.
+func dueConfig(n names, ackWait time.Duration) jetstream.ConsumerConfig {
+	return jetstream.ConsumerConfig{
+		Durable:       dueConsumer,
+		Description:   "asyncnats timers that have fired",
+		FilterSubject: n.dues(),
+		DeliverPolicy: jetstream.DeliverAllPolicy,
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       ackWait,
+		MaxDeliver:    -1,
+		MaxAckPending: -1,
+		MaxWaiting:    8192,
+		ReplayPolicy:  jetstream.ReplayInstantPolicy,
+	}
+}
+
+// consumerProblems lists what keeps a consumer that somebody else made from
+// serving in the place of the one that is needed.
+func consumerProblems(needed, found jetstream.ConsumerConfig) []string {
 	var out []string
 	need := func(ok bool, format string, args ...any) {
 		if !ok {
 			out = append(out, fmt.Sprintf(format, args...))
 		}
 	}
-	need(found.FilterSubject == n.lane(lane), "filters %q, needs %q", found.FilterSubject, n.lane(lane))
+	need(found.FilterSubject == needed.FilterSubject, "filters %q, needs %q", found.FilterSubject, needed.FilterSubject)
 	need(found.AckPolicy == jetstream.AckExplicitPolicy, "has ack policy %v, needs explicit", found.AckPolicy)
 	need(found.AckWait >= MinAckWait, "has an ack wait of %v, needs at least %v", found.AckWait, MinAckWait)
 	need(found.MaxDeliver <= 0, "gives up after %d deliveries, needs no limit", found.MaxDeliver)

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +25,7 @@ func TestGolden(t *testing.T) {
 		"consumer":        consumerConfig(n, lane, DefaultAckWait),
 		"consumer-long":   consumerConfig(n, Lane{Task: "build"}, time.Hour),
 		"consumer-quotas": consumerConfig(n, quotaLane, DefaultAckWait),
+		"consumer-due":    dueConfig(n, DefaultAckWait),
 	}
 	for name, config := range tests {
 		got, err := json.MarshalIndent(config, "", "  ")
@@ -71,7 +73,8 @@ func TestProblems(t *testing.T) {
 	}{
 		"as made":        {func(*jetstream.StreamConfig) {}, ""},
 		"lacks meta":     {func(c *jetstream.StreamConfig) { c.Subjects = c.Subjects[1:] }, "lacks subject async.media.meta"},
-		"lacks wait":     {func(c *jetstream.StreamConfig) { c.Subjects = c.Subjects[:3] }, "lacks subject async.media.wait.*.*"},
+		"lacks wait":     {func(c *jetstream.StreamConfig) { c.Subjects = slices.Delete(c.Subjects, 3, 4) }, "lacks subject async.media.wait.*.*"},
+		"lacks due":      {func(c *jetstream.StreamConfig) { c.Subjects = c.Subjects[:5] }, "lacks subject async.media.due.*.*.*"},
 		"retention":      {func(c *jetstream.StreamConfig) { c.Retention = jetstream.LimitsPolicy }, "has retention Limits, needs WorkQueue"},
 		"age":            {func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, "has max age 1h0m0s, needs none"},
 		"per subject":    {func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 1 }, "has a limit of 1 messages per subject"},
@@ -120,7 +123,7 @@ func TestConsumerProblems(t *testing.T) {
 	for name, test := range tests {
 		c := consumerConfig(n, lane, DefaultAckWait)
 		test.change(&c)
-		wantProblem(t, name, consumerProblems(n, lane, c), test.want)
+		wantProblem(t, name, consumerProblems(consumerConfig(n, lane, DefaultAckWait), c), test.want)
 	}
 }
 

@@ -130,23 +130,32 @@ func (q *Queue) laneOf(key string) (Lane, error) {
 }
 
 // consumer makes sure that the lane has its durable consumer, and returns the
-// config that it has. One that somebody else made is used as it is if it can
-// serve, and refused with a [*ConfigError] if not; it is never altered.
-func (q *Queue) consumer(ctx context.Context, lane Lane) (found jetstream.ConsumerConfig, err error) {
+// config that it has.
+func (q *Queue) consumer(ctx context.Context, lane Lane) (jetstream.ConsumerConfig, error) {
 	step := fmt.Sprintf("open lane %s of queue %s", lane.Token(), q.names.queue)
-	consumer, err := q.ns.js.CreateConsumer(ctx, q.names.stream(), consumerConfig(q.names, lane, q.AckWait()))
+	consumer, err := q.durable(ctx, step, consumerConfig(q.names, lane, q.AckWait()))
+	if err != nil {
+		return jetstream.ConsumerConfig{}, err
+	}
+	return consumer.CachedInfo().Config, nil
+}
+
+// durable makes sure that the stream has a durable consumer. One that somebody
+// else made is used as it is if it can serve, and refused with a [*ConfigError]
+// if not; it is never altered.
+func (q *Queue) durable(ctx context.Context, step string, needed jetstream.ConsumerConfig) (jetstream.Consumer, error) {
+	consumer, err := q.ns.js.CreateConsumer(ctx, q.names.stream(), needed)
 	if errors.Is(err, jetstream.ErrConsumerExists) {
-		consumer, err = q.ns.js.Consumer(ctx, q.names.stream(), lane.Token())
+		consumer, err = q.ns.js.Consumer(ctx, q.names.stream(), needed.Durable)
 	}
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return found, fmt.Errorf("%s: %w", step, ErrNoQueue)
+		return nil, fmt.Errorf("%s: %w", step, ErrNoQueue)
 	}
 	if err != nil {
-		return found, explain(q.conn(), step, err)
+		return nil, explain(q.conn(), step, err)
 	}
-	found = consumer.CachedInfo().Config
-	if wrong := consumerProblems(q.names, lane, found); len(wrong) > 0 {
-		return found, &ConfigError{What: fmt.Sprintf("consumer %s of stream %s", lane.Token(), q.names.stream()), Problems: wrong}
+	if wrong := consumerProblems(needed, consumer.CachedInfo().Config); len(wrong) > 0 {
+		return nil, &ConfigError{What: fmt.Sprintf("consumer %s of stream %s", needed.Durable, q.names.stream()), Problems: wrong}
 	}
-	return found, nil
+	return consumer, nil
 }

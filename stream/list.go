@@ -107,7 +107,7 @@ type Info struct {
 	AckWait Duration  `json:"ack_wait"`
 	Created time.Time `json:"created"`
 	// Messages and Bytes are the size of the queue's stream, its meta message
-	// not counted.
+	// not counted, nor timers among the messages.
 	Messages uint64     `json:"messages"`
 	Bytes    uint64     `json:"bytes"`
 	Replicas int        `json:"replicas"`
@@ -182,6 +182,13 @@ func (q *Queue) look(ctx context.Context, who []Presence) (Info, error) {
 		Name: q.names.queue, AckWait: q.meta.AckWait, Created: q.meta.Created,
 		Messages: found.State.Msgs - min(found.State.Msgs, 1), Bytes: found.State.Bytes, Replicas: found.Config.Replicas,
 		Lanes: []LaneInfo{}, Dispatchers: who, // not null in JSON
+	}
+	for _, aside := range []string{q.names.timers(), q.names.dues()} {
+		n, err := q.count(ctx, aside)
+		if err != nil {
+			return Info{}, err
+		}
+		info.Messages -= min(info.Messages, n)
 	}
 	accounted := uint64(0)
 	for _, lane := range lanes {

@@ -14,6 +14,8 @@ import (
 //	async.<queue>.job.<lane>.<id>     a pending job
 //	async.<queue>.later.<lane>.<id>   a schedule that will become that job
 //	async.<queue>.wait.<lane>.<id>    a job that waits for other jobs
+//	async.<queue>.timer.<kind>.<of>.<nonce>  a schedule that the dispatchers act upon
+//	async.<queue>.due.<kind>.<of>.<nonce>    the same when it has fired
 //	async.<queue>.done.<id>           not stored: an outcome was recorded
 //	async.<queue>.ctl.<verb>          not stored: questions to dispatchers
 //	async.<queue>.event.<what>        not stored: what happened
@@ -80,7 +82,7 @@ func (n names) meta() string { return n.subject("meta") }
 
 // stored lists the subjects of the queue's stream.
 func (n names) stored() []string {
-	return []string{n.meta(), n.subject("job.*.*"), n.subject("later.*.*"), n.subject("wait.*.*")}
+	return []string{n.meta(), n.subject("job.*.*"), n.subject("later.*.*"), n.subject("wait.*.*"), n.timers(), n.dues()}
 }
 
 func (n names) job(lane Lane, id job.ID) string {
@@ -89,6 +91,38 @@ func (n names) job(lane Lane, id job.ID) string {
 
 func (n names) later(lane Lane, id job.ID) string {
 	return n.subject("later", lane.Token(), string(id))
+}
+
+// timer is the subject of a timer until it fires. It is deeper than those of
+// jobs, so that no wildcard finds it that looks for an ID.
+func (n names) timer(t Timer) string { return n.subject("timer", t.token()) }
+
+// due is the subject of a timer that has fired.
+func (n names) due(t Timer) string { return n.subject("due", t.token()) }
+
+// eitherWay matches a timer before it fires and after.
+func (n names) eitherWay(t Timer) string { return n.subject("*", t.token()) }
+
+func (n names) timers() string { return n.subject("timer.*.*.*") }
+
+func (n names) dues() string { return n.subject("due.*.*.*") }
+
+// dueConsumer is the durable consumer of timers that have fired. No lane is
+// called like that.
+const dueConsumer = "=due"
+
+// parseDue reads what due writes.
+func (n names) parseDue(subject string) (t Timer, err error) {
+	rest, ok := strings.CutPrefix(subject, n.subject("due."))
+	parts := strings.Split(rest, ".")
+	if ok && len(parts) == 3 {
+		t.Kind, t.Of = TimerKind(parts[0]), parts[1]
+		err = t.Nonce.UnmarshalText([]byte(parts[2]))
+	}
+	if !ok || len(parts) != 3 || err != nil {
+		return Timer{}, fmt.Errorf("subject %q is not that of a timer of queue %s", subject, n.queue)
+	}
+	return t, nil
 }
 
 // lane is the filter of a lane's consumer.

@@ -69,7 +69,9 @@ func (q *Queue) Put(ctx context.Context, e Entry) error {
 		if err != nil {
 			return fmt.Errorf("put %s: %w", e.Spec.Task, err)
 		}
-		err = q.publish(ctx, msg)
+		if err = q.setDeadlines(ctx, e); err == nil {
+			err = q.publish(ctx, msg)
+		}
 		switch {
 		case err == nil:
 			return nil
@@ -85,6 +87,9 @@ func (q *Queue) Put(ctx context.Context, e Entry) error {
 			}
 		}
 		if err != nil && !errors.Is(err, errRepeat) {
+			if errors.Is(err, ErrExists) {
+				q.DropDeadline(e.ID, e.Spec)
+			}
 			return explain(q.conn(), "put "+e.Spec.Task, err, msg.Subject)
 		}
 	}
@@ -180,6 +185,17 @@ func (q *Queue) publish(ctx context.Context, msg *nats.Msg) error {
 	return err
 }
 
+// publishAll stores messages, all or none, and waits a while for the answer.
+func (q *Queue) publishAll(ctx context.Context, msgs []*nats.Msg) error {
+	if len(msgs) == 1 {
+		return q.publish(ctx, msgs[0])
+	}
+	try, cancel := context.WithTimeout(ctx, tryPatience)
+	defer cancel()
+	_, err := jetstreamext.PublishMsgBatch(try, q.ns.js, msgs, jetstreamext.BatchFlowControl{AckFirst: true, AckTimeout: tryPatience})
+	return err
+}
+
 // tooLarge reports whether a write was refused for its size, by the client or
 // by the stream.
 func tooLarge(err error) bool {
@@ -257,9 +273,10 @@ func (q *Queue) putBatch(ctx context.Context, entries []Entry) error {
 			}
 			msgs[i] = msg
 		}
-		try, cancel := context.WithTimeout(ctx, tryPatience)
-		_, err := jetstreamext.PublishMsgBatch(try, q.ns.js, msgs, jetstreamext.BatchFlowControl{AckFirst: true, AckTimeout: tryPatience})
-		cancel()
+		err := q.setDeadlines(ctx, entries...)
+		if err == nil {
+			err = q.publishAll(ctx, msgs)
+		}
 		switch {
 		case err == nil:
 			return nil

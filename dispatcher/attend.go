@@ -1,0 +1,24 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+
+	"github.com/asyncnats/asyncnats/stream"
+)
+
+// attend looks after the queue's timers that have fired until ctx ends. It takes
+// no place in any agent.
+func (s *station) attend(ctx context.Context) {
+	s.queue.Attend(ctx, s.act, func(err error) {
+		s.log.Warn("a timer is not looked after, will be tried again", "err", err)
+	})
+}
+
+// act does what a timer was set for.
+func (s *station) act(ctx context.Context, due stream.Due) error {
+	if due.Kind == stream.TimerDeadline {
+		return s.queue.Expire(ctx, due)
+	}
+	return errors.New("of a kind that this release does not know: upgrade this dispatcher")
+}

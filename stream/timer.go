@@ -1,0 +1,51 @@
+package stream
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/kv"
+)
+
+// Timer names something that is to be done at a time, by whichever dispatcher of
+// the queue then lives: a schedule in the queue's own stream, which the server
+// moves to a subject that all of them pull from ([Queue.Attend]).
+type Timer struct {
+	Kind TimerKind
+	// Of says of what: a job's ID, the name of a recurring job.
+	Of string
+	// Nonce tells one use of that name from another.
+	Nonce job.Nonce
+}
+
+// TimerKind is what a timer is for.
+type TimerKind string
+
+// TimerDeadline ends a job that has not begun: see [Queue.Expire].
+const TimerDeadline TimerKind = "deadline"
+
+func (t Timer) token() string { return string(t.Kind) + "." + t.Of + "." + t.Nonce.String() }
+
+// headerAgain counts how many times a timer was set again after it had fired.
+const headerAgain = "Asyncnats-Again"
+
+// timer makes the message of a timer that fires at the given time, by the
+// server's clock, up to 0.3 s late, and says that it is due at another. It takes
+// the place of one of that name that has not fired.
+func (n names) timerMessage(t Timer, fires, due time.Time) *nats.Msg {
+	msg := nats.NewMsg(n.timer(t))
+	msg.Header.Set(headerDue, strconv.FormatInt(due.UnixNano(), 10))
+	msg.Header.Set(headerSchedule, "@at "+fires.UTC().Format(time.RFC3339Nano))
+	msg.Header.Set(headerScheduleTarget, n.due(t))
+	return msg
+}
+
+// dropTimer removes a timer that has not fired, and does not wait for it: one
+// that stays there fires in vain.
+func (q *Queue) dropTimer(t Timer) {
+	request := []byte(`{"filter":` + strconv.Quote(q.names.timer(t)) + `}`)
+	_ = q.conn().Publish(kv.APIPrefix(q.ns.js)+"STREAM.PURGE."+q.names.stream(), request)
+}
