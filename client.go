@@ -188,7 +188,7 @@ func (c *Client) spec(o options) (job.Spec, error) {
 	}
 	return job.Spec{
 		Version: job.SpecVersion, Nonce: job.NewNonce(), Task: o.task, Arg: arg,
-		Quotas: o.quotas, Timeout: o.timeout, Keep: o.keep, Retry: o.retry,
+		Quotas: o.quotas, Priority: o.priority, Timeout: o.timeout, Keep: o.keep, Retry: o.retry,
 		By: c.name, At: time.Now(),
 	}, nil
 }

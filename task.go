@@ -32,6 +32,8 @@ type options struct {
 	keep    job.Keep
 	retry   job.Retry
 	quotas  []string
+	// priority is [job.Normal] where it is not said.
+	priority job.Priority
 }
 
 // Define returns the task of that name: parts of letters, digits, '-' and '_',
@@ -59,6 +61,12 @@ func (t Task[A, R]) Retry(r job.Retry) Task[A, R] { t.options.retry = r; return 
 // all or none: see [Queue.Limit]. A put that names one that does not exist is
 // refused with [ErrUnknownQuota].
 func (t Task[A, R]) Quota(names ...string) Task[A, R] { t.options.quotas = quotaNames(names); return t }
+
+// Priority says before which other jobs of a queue the jobs are taken; it is
+// job.Normal where it is not said. Agents take jobs of a higher priority first,
+// whatever their task; those of a lower one have their turn all the same, at the
+// latest with every tenth job that an agent takes.
+func (t Task[A, R]) Priority(p job.Priority) Task[A, R] { t.options.priority = p; return t }
 
 // Call returns the task with its argument, to be put on a queue.
 func (t Task[A, R]) Call(arg A) Call[R] {
@@ -114,6 +122,9 @@ func (c Call[R]) Retry(r job.Retry) Call[R] { c.options.retry = r; return c }
 
 // Quota is [Task.Quota] for this call, instead of the task's.
 func (c Call[R]) Quota(names ...string) Call[R] { c.options.quotas = quotaNames(names); return c }
+
+// Priority is [Task.Priority] for this call.
+func (c Call[R]) Priority(p job.Priority) Call[R] { c.options.priority = p; return c }
 
 // quotaNames returns the names sorted, each once; nil for none.
 func quotaNames(names []string) []string {

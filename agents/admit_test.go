@@ -9,6 +9,7 @@ import (
 
 	"github.com/asyncnats/asyncnats/internal/mailbox"
 	"github.com/asyncnats/asyncnats/internal/natstest"
+	"github.com/asyncnats/asyncnats/job"
 	"github.com/asyncnats/asyncnats/stream"
 )
 
@@ -131,7 +132,7 @@ func TestPullWithQuotas(t *testing.T) {
 		queue, link := newQueue(t, s)
 		sink := stream.Sink{Deliver: func(*stream.Pull, *stream.Lease) {}, End: func(*stream.Pull, error) {}}
 		state := func(quotas ...string) *laneState {
-			lane := stream.LaneOf("a", quotas)
+			lane := stream.LaneOf("a", quotas, job.Normal)
 			tap, err := queue.Tap(t.Context(), lane, link, sink)
 			if err != nil {
 				t.Fatal(err)
@@ -195,7 +196,7 @@ func TestLaneWithQuotasIsNotHot(t *testing.T) {
 		"more to be had, with quotas": {[]string{"gpu"}, 5, false},
 		"nothing more, with quotas":   {[]string{"gpu"}, 0, false},
 	} {
-		s := &laneState{lane: stream.LaneOf("a", row.quotas)}
+		s := &laneState{lane: stream.LaneOf("a", row.quotas, job.Normal)}
 		r.delivered(s, nil, &stream.Lease{Pending: row.pending})
 		if s.hot != row.want {
 			t.Errorf("%s: hot is %t", name, s.hot)

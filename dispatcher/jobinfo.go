@@ -28,6 +28,8 @@ type JobInfo struct {
 	Call string `json:"call"`
 	// Quotas names the quotas that the job has a slot in while it runs.
 	Quotas []string `json:"quota_names"`
+	// Priority is absent where it is normal.
+	Priority job.Priority `json:"priority,omitempty"`
 	// Completed is when the attempt was over; nil while it is not.
 	Completed *time.Time `json:"completed"`
 	// Failed says that the outcome is a failure.
@@ -111,7 +113,7 @@ func (r remembered) job() ActiveJob {
 
 // info shows the attempt. polled is the key of the last poll.
 func (r remembered) info(polled int) JobInfo {
-	info := JobInfo{ActiveJob: r.job(), Call: shorten(r.Task + "(" + argument(r.Arg) + ")"), Quotas: r.Quotas, Reassigned: r.Reassigned}
+	info := JobInfo{ActiveJob: r.job(), Call: shorten(r.Task + "(" + argument(r.Arg) + ")"), Quotas: r.Quotas, Priority: r.Priority, Reassigned: r.Reassigned}
 	if info.Quotas == nil {
 		info.Quotas = []string{} // not null in JSON
 	}

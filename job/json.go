@@ -16,19 +16,22 @@ import (
 // jsonSpec is a Spec as a person or a program without msgpack writes it. Only
 // the argument is common; everything else has a default.
 type jsonSpec struct {
-	Version int             `json:"v"`
-	Nonce   Nonce           `json:"nonce"`
-	Task    string          `json:"task"`
-	Arg     json.RawMessage `json:"arg"`
-	Quotas  []string        `json:"quotas"`
-	Timeout string          `json:"timeout"`
-	Keep    string          `json:"keep"`
-	Retry   Retry           `json:"retry"`
-	By      string          `json:"by"`
-	At      time.Time       `json:"at"`
+	Version  int             `json:"v"`
+	Nonce    Nonce           `json:"nonce"`
+	Task     string          `json:"task"`
+	Arg      json.RawMessage `json:"arg"`
+	Quotas   []string        `json:"quotas"`
+	Priority string          `json:"priority"`
+	Timeout  string          `json:"timeout"`
+	Keep     string          `json:"keep"`
+	Retry    Retry           `json:"retry"`
+	By       string          `json:"by"`
+	At       time.Time       `json:"at"`
 }
 
-func decodeJSON(body []byte) (Spec, error) {
+// decodeJSON reads a body by hand. priority is that of one which says nothing
+// of it; of all other keys the zero value says nothing.
+func decodeJSON(body []byte, priority Priority) (Spec, error) {
 	read := jsonSpec{Version: SpecVersion}
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	if err := decoder.Decode(&read); err != nil {
@@ -42,12 +45,17 @@ func decodeJSON(body []byte) (Spec, error) {
 	}
 	spec := Spec{
 		Version: read.Version, Nonce: read.Nonce, Task: read.Task,
-		Quotas: read.Quotas, Retry: read.Retry, By: read.By, At: read.At.UTC(),
+		Quotas: read.Quotas, Priority: priority, Retry: read.Retry, By: read.By, At: read.At.UTC(),
 	}
 	if arg := bytes.TrimSpace(read.Arg); len(arg) > 0 && !bytes.Equal(arg, []byte("null")) {
 		spec.Arg = Value{Encoding: JSON, Data: arg}
 	}
 	var err error
+	if read.Priority != "" {
+		if spec.Priority, err = ParsePriority(read.Priority); err != nil {
+			return Spec{}, err
+		}
+	}
 	if read.Timeout != "" {
 		if spec.Timeout, err = time.ParseDuration(read.Timeout); err != nil {
 			return Spec{}, fmt.Errorf("timeout %q: must be a duration like 1m30s", read.Timeout)
