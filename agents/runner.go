@@ -60,13 +60,14 @@ type Runner struct {
 	// owned by Run
 	size    int
 	running int
-	held    []hold
+	held    []hold // in the order in which they will start
 	// Jobs that name quotas and have no place yet: all of them, and those of
 	// whom it is not known yet whether they must wait for a slot.
 	admissions, entering int
 	refusing             int // jobs that are handed back now
 	lanes                []*laneState
 	next                 int           // the lane whose turn it is
+	debt                 debt          // to lanes that are passed over
 	spent                time.Duration // on a job, of late
 	fullAt               time.Time     // since when the agent is full; zero where it is not
 	stopped              bool          // takes no more
@@ -80,7 +81,7 @@ type Runner struct {
 type hold struct {
 	since  time.Time
 	lane   *laneState
-	first  bool   // it comes before those that do not
+	slot   bool   // it has its slots, which nobody else can use meanwhile
 	start  func() // called with a place
 	refuse func() // called instead where there is none
 }
@@ -88,7 +89,7 @@ type hold struct {
 // laneState is what a Runner knows of a lane. Owned by Run.
 type laneState struct {
 	lane    stream.Lane
-	rank    int             // in the agent's preference
+	rank    int             // in the agent's order, see [Order.rank]
 	opening bool            // its tap is being opened, or will be
 	shut    bool            // nothing is taken from it
 	claims  context.Context // ends when the lane is shut, or the intake ends
@@ -98,6 +99,7 @@ type laneState struct {
 	waiting *stream.Pull
 	asked   *stream.Pull
 	left    int       // jobs that asked may still bring
+	turn    bool      // the pull under way is for what is owed to the lane
 	looked  time.Time // when it was last asked
 	queued  int       // jobs of it that wait for a slot
 	failing bool      // it could not be opened or pulled from, which was logged
@@ -234,14 +236,18 @@ func (r *Runner) pull(now time.Time) {
 	}
 	open := make([]*laneState, 0, len(r.lanes))
 	v := view{size: r.size, prefetch: prefetch(r.size, r.spent), taken: r.running + len(r.held) + r.entering, next: r.next}
+	owed := 0 // asked for already
 	for _, s := range r.lanes {
 		if s.tap == nil || s.shut || s.queued >= r.size {
 			continue
 		}
 		open = append(open, s)
 		v.taken += s.left
+		if s.turn && s.asked != nil {
+			owed += s.left
+		}
 		v.lanes = append(v.lanes, laneView{
-			hot: s.hot, asked: s.asked != nil, waiting: s.waiting != nil, due: now.Sub(s.looked) >= probeEvery, limited: s.limited(), rank: s.rank,
+			hot: s.hot, asked: s.asked != nil, waiting: s.waiting != nil, since: now.Sub(s.looked), limited: s.limited(), rank: s.rank,
 		})
 	}
 	if len(open) == 0 {
@@ -249,6 +255,7 @@ func (r *Runner) pull(now time.Time) {
 	}
 	v.next %= len(open)
 	v.idle = r.size - r.running - len(r.held) - r.entering
+	v.turns = r.debt.turns(owed)
 	orders, next := plan(v)
 	r.next = next
 	for _, o := range orders {
@@ -263,6 +270,7 @@ func (r *Runner) ask(s *laneState, o order, now time.Time) {
 		return
 	}
 	s.looked = now
+	s.turn = o.turn
 	if o.waiting {
 		s.waiting = pull
 	} else {
@@ -333,6 +341,7 @@ func (r *Runner) delivered(s *laneState, p *stream.Pull, lease *stream.Lease) {
 	if s.asked == p {
 		s.left--
 	}
+	r.count(s, p)
 	s.hot = lease.Pending > 0 && !s.limited()
 	switch {
 	case r.stopped, s.shut:
@@ -347,30 +356,48 @@ func (r *Runner) delivered(s *laneState, p *stream.Pull, lease *stream.Lease) {
 	}
 }
 
+// count notes that a pull brought a job, in its lane's turn or before lanes that
+// come later.
+func (r *Runner) count(s *laneState, p *stream.Pull) {
+	switch {
+	case s.turn:
+		r.debt = r.debt.paid()
+	case s.asked == p && slices.ContainsFunc(r.lanes, func(other *laneState) bool { return !other.shut && other.rank > s.rank }):
+		r.debt = r.debt.passed(r.size + prefetch(r.size, r.spent))
+	}
+}
+
 // limited reports whether the lane's jobs name quotas. How many of them are
 // given out is the server's to limit, so it is not asked for more again and
 // again.
 func (s *laneState) limited() bool { return len(s.lane.Quotas()) > 0 }
 
-// hold gives a job a place, or has it wait for one.
+// hold gives a job a place, or has it wait for one behind those that come
+// before it.
 func (r *Runner) hold(h hold) {
-	switch {
-	case r.running < r.size && len(r.held) == 0 && !r.stopped:
+	if r.running < r.size && len(r.held) == 0 && !r.stopped {
 		h.start()
-	case h.first:
-		r.held = slices.Insert(r.held, r.firsts(), h)
-	default:
-		r.held = append(r.held, h)
+		return
 	}
+	i, _ := slices.BinarySearchFunc(r.held, h, func(held, h hold) int {
+		if h.before(held) {
+			return 1
+		}
+		return -1
+	})
+	r.held = slices.Insert(r.held, i, h)
 }
 
-// firsts counts the held jobs that come before others.
-func (r *Runner) firsts() int {
-	n := slices.IndexFunc(r.held, func(h hold) bool { return !h.first })
-	if n < 0 {
-		return len(r.held)
+// before reports whether h starts before a job that is held already: by
+// priority, then one that has its slots, then by the agent's preference.
+func (h hold) before(held hold) bool {
+	switch {
+	case h.lane.lane.Priority != held.lane.lane.Priority:
+		return h.lane.lane.Priority > held.lane.lane.Priority
+	case h.slot != held.slot:
+		return h.slot
 	}
-	return n
+	return h.lane.rank < held.lane.rank
 }
 
 func (r *Runner) ended(s *laneState, p *stream.Pull, err error) {
@@ -380,9 +407,9 @@ func (r *Runner) ended(s *laneState, p *stream.Pull, err error) {
 		if s.left > 0 {
 			s.hot = false
 		}
-		s.asked, s.left = nil, 0
+		s.asked, s.left, s.turn = nil, 0, false
 	case s.waiting:
-		s.waiting = nil
+		s.waiting, s.turn = nil, false
 	}
 	if err != nil && s.tap != nil {
 		r.reopen(s, fmt.Errorf("pull: %w", err))

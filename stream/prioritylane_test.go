@@ -22,7 +22,7 @@ func TestPriorityLane(t *testing.T) {
 		put(t, q, high, newEntry(), low)
 		highLane, lowLane := LaneOf(task, nil, job.High), LaneOf(task, []string{"db", "gpu"}, job.Low)
 		lanes, err := q.Lanes(t.Context())
-		if err != nil || !slices.Equal(lanes, []Lane{lane, lowLane, highLane}) {
+		if err != nil || !slices.Equal(lanes, []Lane{lane, highLane, lowLane}) {
 			t.Errorf("lanes %v, %v", lanes, err)
 		}
 		entry, err := q.lanes.Get(t.Context(), "lane.media.image=thumb==db==gpu===low")
@@ -44,7 +44,7 @@ func TestPriorityLane(t *testing.T) {
 			t.Errorf("priority %v, %v", spec.Priority, err)
 		}
 		info, err := q.Info(t.Context(), time.Millisecond)
-		if err != nil || len(info.Lanes) != 3 || info.Lanes[1].Priority != job.Low || info.Lanes[2].Priority != job.High || info.Strays != 0 {
+		if err != nil || len(info.Lanes) != 3 || info.Lanes[1].Priority != job.High || info.Lanes[2].Priority != job.Low || info.Strays != 0 {
 			t.Errorf("info %+v, %v", info, err)
 		}
 	})
