@@ -162,11 +162,18 @@ func (p *pulls) giveTurns(rank int) {
 	}
 }
 
-// probe looks into the lanes that come before all hot ones, for they may have
-// work again.
+// probe looks into the lanes that come before all hot ones, those beneath rank,
+// the first first: they may have work again.
 func (p *pulls) probe(rank int) {
+	var before []int
 	for i, lane := range p.lanes {
-		if lane.rank < rank && p.room > 0 {
+		if lane.rank < rank && lane.free() {
+			before = append(before, i)
+		}
+	}
+	slices.SortStableFunc(before, func(a, b int) int { return cmp.Compare(p.lanes[a].rank, p.lanes[b].rank) })
+	for _, i := range before {
+		if p.room > 0 {
 			p.look(i)
 		}
 	}

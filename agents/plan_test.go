@@ -92,6 +92,10 @@ func TestPlan(t *testing.T) {
 			view{size: 1, idle: 1, lanes: []laneView{dueAt(0), hotAt(1, 0), hotAt(1, 0)}, next: 2},
 			[]order{{lane: 0, jobs: 1}}, 2,
 		},
+		"a later rank hot: the earliest is looked into first": {
+			view{size: 1, idle: 1, lanes: []laneView{dueAt(1), hotAt(2, 0), dueAt(0)}},
+			[]order{{lane: 2, jobs: 1}}, 0,
+		},
 		"a later rank hot: the earlier is not looked into all the time": {
 			view{size: 1, idle: 1, lanes: []laneView{cold, hotAt(1, 0), hotAt(1, 0)}, next: 2},
 			[]order{{lane: 2, jobs: 1}}, 0,
