@@ -27,9 +27,8 @@ type JobInfo struct {
 	// Call is the task with its argument, in JSON: image.thumbnail("cat.png").
 	Call string `json:"call"`
 	// Quotas names the quotas that the job has a slot in while it runs.
-	Quotas []string `json:"quota_names"`
-	// Priority is absent where it is normal.
-	Priority job.Priority `json:"priority,omitempty"`
+	Quotas   []string     `json:"quota_names"`
+	Priority job.Priority `json:"priority"`
 	// Completed is when the attempt was over; nil while it is not.
 	Completed *time.Time `json:"completed"`
 	// Failed says that the outcome is a failure.

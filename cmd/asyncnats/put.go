@@ -22,6 +22,7 @@ type putCmd struct {
 	Queue           string        `short:"q" default:"default" help:"Queue to put it on."`
 	ID              string        `help:"ID of the job; a second one with it is refused until the first is completed."`
 	Quota           []string      `placeholder:"NAME" help:"Run it only while it has a slot of this quota. May be repeated: it needs a slot of each."`
+	Priority        job.Priority  `default:"normal" placeholder:"LEVEL" help:"Before which others it is taken: high, normal or low."`
 	Timeout         time.Duration `help:"How long an attempt may take; without limit if not given."`
 	Keep            keepFlag      `placeholder:"DURATION" help:"How long the outcome is kept: a duration like 30m, none, or default (24h)."`
 	RetryInterrupts int           `xor:"retry" placeholder:"N" help:"How many times it is started again after its worker died; 9 if not given, -1 for no limit."`
@@ -37,7 +38,7 @@ func (*putCmd) Help() string {
     asyncnats put text.count '"to be or not to be"' --wait
     asyncnats put image.thumbnail '{"path": "cat.png"}' --queue media --id cat
     asyncnats put image.render '"cat.png"' --quota gpu
-    asyncnats put mail.send --once < mail.json`
+    asyncnats put mail.send --once --priority high < mail.json`
 }
 
 // keepFlag is a job.Keep as text.
@@ -83,7 +84,7 @@ func (c *putCmd) calls(in *os.File) ([]asyncnats.Call[job.Value], error) {
 		return nil, usagef("--id is for one job, and these are %d: leave it out and each gets an ID of its own", len(args)*c.Count)
 	}
 	task := asyncnats.Define[job.Value, job.Value](c.Task).
-		Quota(c.Quota...).Timeout(c.Timeout).Keep(job.Keep(c.Keep)).
+		Quota(c.Quota...).Priority(c.Priority).Timeout(c.Timeout).Keep(job.Keep(c.Keep)).
 		Retry(job.Retry{Never: c.Once, Interrupts: c.RetryInterrupts})
 	calls := make([]asyncnats.Call[job.Value], 0, len(args)*c.Count)
 	for _, arg := range args {
