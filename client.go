@@ -2,6 +2,7 @@ package asyncnats
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -183,12 +184,15 @@ func (q *Queue) Info(ctx context.Context) (QueueInfo, error) {
 // spec makes what travels of a call.
 func (c *Client) spec(o options) (job.Spec, error) {
 	arg, err := o.encode()
-	if err != nil {
+	if err = errors.Join(err, o.check()); err != nil {
 		return job.Spec{}, err
 	}
+	now := time.Now()
+	begin, deadline := o.times(now)
 	return job.Spec{
 		Version: job.SpecVersion, Nonce: job.NewNonce(), Task: o.task, Arg: arg,
 		Quotas: o.quotas, Priority: o.priority, Timeout: o.timeout, Keep: o.keep, Retry: o.retry,
-		By: c.name, At: time.Now(),
+		Begin: begin, Deadline: deadline,
+		By: c.name, At: now,
 	}, nil
 }

@@ -18,6 +18,8 @@ var (
 	ErrExists = stream.ErrExists
 	// ErrAssigned: a dispatcher was given the job already.
 	ErrAssigned = stream.ErrAssigned
+	// ErrCompleted: the job is over.
+	ErrCompleted = stream.ErrCompleted
 	// ErrUnknownQuota: there is no quota of that name. The error is a
 	// [*quotas.UnknownError].
 	ErrUnknownQuota = quotas.ErrUnknown

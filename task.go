@@ -25,15 +25,41 @@ type Task[A, R any] struct {
 
 // options is what a task or a call says of its jobs.
 type options struct {
-	task    string
-	id      string
-	arg     any
-	timeout time.Duration
-	keep    job.Keep
-	retry   job.Retry
-	quotas  []string
-	// priority is [job.Normal] where it is not said.
+	task     string
+	id       string
+	arg      any
+	timeout  time.Duration
+	keep     job.Keep
+	retry    job.Retry
+	quotas   []string
 	priority job.Priority
+	begin    time.Time
+	delay    time.Duration
+	within   time.Duration
+}
+
+// check reports a span of time that cannot be.
+func (o options) check() error {
+	if o.within < 0 {
+		return fmt.Errorf("deadline of %v after its begin: must not be negative", o.within)
+	}
+	return nil
+}
+
+// times returns when a job that is put now is to begin, the zero time for at
+// once, and until when it must have begun, the zero time for no limit.
+func (o options) times(now time.Time) (begin, deadline time.Time) {
+	begin = o.begin
+	if o.delay > 0 {
+		begin = now.Add(o.delay)
+	}
+	if o.within > 0 {
+		deadline = now.Add(o.within)
+		if begin.After(now) {
+			deadline = begin.Add(o.within)
+		}
+	}
+	return begin, deadline
 }
 
 // Define returns the task of that name: parts of letters, digits, '-' and '_',
@@ -54,7 +80,10 @@ func (t Task[A, R]) Timeout(d time.Duration) Task[A, R] { t.options.timeout = d;
 // Keep says how long outcomes are kept: job.KeepDefault (24 hours), job.KeepNone, or job.KeepFor a duration.
 func (t Task[A, R]) Keep(k job.Keep) Task[A, R] { t.options.keep = k; return t }
 
-// Retry says what happens to jobs whose worker died.
+// Retry says what happens to jobs whose attempts fail, and to those whose worker
+// died. By default the first end as they are, and the second are started again,
+// nine times at most. A handler may say otherwise: job.Permanent,
+// job.RetryAfter, job.Snooze.
 func (t Task[A, R]) Retry(r job.Retry) Task[A, R] { t.options.retry = r; return t }
 
 // Quota names the quotas in each of which the jobs need a slot while they run,
@@ -67,6 +96,13 @@ func (t Task[A, R]) Quota(names ...string) Task[A, R] { t.options.quotas = quota
 // whatever their task; those of a lower one have their turn all the same, at the
 // latest with every tenth job that an agent takes.
 func (t Task[A, R]) Priority(p job.Priority) Task[A, R] { t.options.priority = p; return t }
+
+// Within gives the jobs a deadline: one that has not begun when d has passed
+// since it was put or, where it is to begin later, since then, is not begun any
+// more, and fails with job.KindExpired. A retry does not begin after it either,
+// nor does it move it. 0, the default, is no deadline. It costs a job one write
+// more. zc.async: begin_by (FEATURES 99–101).
+func (t Task[A, R]) Within(d time.Duration) Task[A, R] { t.options.within = d; return t }
 
 // Call returns the task with its argument, to be put on a queue.
 func (t Task[A, R]) Call(arg A) Call[R] {
@@ -125,6 +161,22 @@ func (c Call[R]) Quota(names ...string) Call[R] { c.options.quotas = quotaNames(
 
 // Priority is [Task.Priority] for this call.
 func (c Call[R]) Priority(p job.Priority) Call[R] { c.options.priority = p; return c }
+
+// At has the job begin at the given instant, not before; one that lies in the
+// past is no different from none. It is met to the millisecond, by the server's
+// clock, where the agents have a place free. A job that names quotas may begin
+// up to 0.3 s later. zc.async: begin_after (FEATURES 92–97).
+func (c Call[R]) At(t time.Time) Call[R] { c.options.begin, c.options.delay = t, 0; return c }
+
+// In has the job begin when d has passed since it was put: see [Call.At]. What
+// counts is the clock of the process that puts it.
+func (c Call[R]) In(d time.Duration) Call[R] {
+	c.options.begin, c.options.delay = time.Time{}, d
+	return c
+}
+
+// Within is [Task.Within] for this call.
+func (c Call[R]) Within(d time.Duration) Call[R] { c.options.within = d; return c }
 
 // quotaNames returns the names sorted, each once; nil for none.
 func quotaNames(names []string) []string {

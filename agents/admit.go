@@ -57,7 +57,7 @@ func (r *Runner) admit(s *laneState, lease *stream.Lease) {
 		return
 	}
 	a, invalid := r.attempt(lease)
-	if invalid == nil && a.first() {
+	if invalid == nil && a.first() && !a.early() {
 		a.enter(false)
 	}
 	entry := &admission{runner: r, lane: s, claims: s.claims}
@@ -91,8 +91,11 @@ func (r *Runner) pass(entry *admission, a *attempt, invalid error) {
 	defer stop()
 	if a.ticket == nil {
 		next, record, found := stepRun, job.Record{}, false
-		if !a.first() {
+		switch {
+		case !a.first():
 			next, record, found = a.peek()
+		case a.early():
+			next = stepEarly
 		}
 		switch {
 		case !a.settle(next):
@@ -105,7 +108,14 @@ func (r *Runner) pass(entry *admission, a *attempt, invalid error) {
 	}
 	defer a.watchTicket(ctx, lose)()
 	if !a.waitForSlot(ctx, entry) || !r.takePlace(entry) {
-		a.withdraw(ctx)
+		switch {
+		case errors.Is(context.Cause(ctx), job.ErrCancelled):
+			a.cancelled()
+		case ctx.Err() == nil && a.late():
+			a.finish(job.Outcome{Failure: a.expired()})
+		default:
+			a.withdraw(ctx)
+		}
 		return
 	}
 	defer r.leavePlace(time.Now())
@@ -132,9 +142,14 @@ func (a *attempt) watchTicket(ctx context.Context, lose context.CancelCauseFunc)
 }
 
 // waitForSlot waits until the attempt has its slots. It reports false where the
-// runner takes no more jobs, or the lease or the claim is lost.
+// runner takes no more jobs, the lease or the claim is lost, or the job's
+// deadline passes.
 func (a *attempt) waitForSlot(ctx context.Context, entry *admission) bool {
 	known := a.ticket.Known()
+	var late <-chan time.Time
+	if !a.spec.Deadline.IsZero() {
+		late = time.After(a.spec.Deadline.Sub(a.now()))
+	}
 	for {
 		select {
 		case <-a.ticket.Granted():
@@ -142,6 +157,11 @@ func (a *attempt) waitForSlot(ctx context.Context, entry *admission) bool {
 		case <-known:
 			known = nil
 			a.runner.box.Post(func() { entry.move(queued) })
+		case <-late:
+			if a.late() {
+				return false
+			}
+			late = time.After(time.Millisecond)
 		case <-ctx.Done():
 			return false
 		case <-entry.claims.Done():

@@ -12,6 +12,9 @@ import (
 	"github.com/asyncnats/asyncnats/stream"
 )
 
+// errCancelled: the job was cancelled, so that its outcome is decided.
+var errCancelled = errors.New("job was cancelled")
+
 // errReassigned: another attempt of the job has written about it, so what this
 // one has to say is void (FEATURES 188).
 var errReassigned = errors.New("job was reassigned: another attempt has it, or has ended it")
@@ -45,7 +48,7 @@ func (a *attempt) finish(outcome job.Outcome) {
 		err = a.writeRecord(record)
 	}
 	if err != nil {
-		a.dropped(err)
+		a.decided(err)
 		return
 	}
 	a.outcome = record.Outcome
@@ -98,16 +101,24 @@ func (a *attempt) drain() {
 func (a *attempt) record(state job.State, outcome *job.Outcome) job.Record {
 	record := job.Record{
 		Version: job.RecordVersion, Nonce: a.spec.Nonce, Task: a.lease.Lane.Task, Quotas: a.lease.Lane.Quotas(), Priority: a.lease.Lane.Priority, State: state,
-		Attempt: a.us, Interrupts: a.interrupts, Outcome: outcome,
+		Attempt: a.us, Tally: a.tally, Message: a.spec.Attempt, Outcome: outcome,
 		By: a.spec.By, Put: a.lease.Stored.Stored, Started: a.began,
+	}
+	if a.known() {
+		record.Past = a.last.Past
 	}
 	if outcome != nil {
 		record.Ended = a.ended
-		if f := outcome.Failure; f != nil {
-			f.Attempt, f.Dispatcher, f.Agent, f.At = a.us.Number, a.us.Dispatcher, a.us.Agent, a.ended.UTC()
-		}
+		a.sign(outcome.Failure)
 	}
 	return record
+}
+
+// sign says in a Failure on whose account it is.
+func (a *attempt) sign(f *job.Failure) {
+	if f != nil {
+		f.Attempt, f.Dispatcher, f.Agent, f.At = a.us.Number, a.us.Dispatcher, a.us.Agent, a.ended.UTC()
+	}
 }
 
 // keep is how long a record is kept. A Failure is kept even where results are
@@ -161,6 +172,9 @@ func (a *attempt) inTheWay(ours job.Record) (done bool, err error) {
 	case found && record.Nonce == ours.Nonce && record.Attempt.Same(a.us) && record.State == ours.State:
 		a.revision = revision
 		return true, nil
+	case found && record.Nonce == ours.Nonce && record.State == job.Callbacks && record.Cancelled() && ours.State != job.Active:
+		a.last, a.revision = record, revision
+		return false, errCancelled
 	case found && record.Nonce == ours.Nonce && !record.Attempt.Same(a.us) && ours.State == job.Active:
 		return false, kv.ErrConflict
 	case found && record.Nonce == ours.Nonce && !record.Attempt.Same(a.us):

@@ -34,9 +34,10 @@ type attempt struct {
 	outcome *job.Outcome
 	lost    bool
 
-	interrupts int
-	revision   uint64         // of the job's record as we wrote or saw it; 0 for none
-	ticket     *quotas.Ticket // nil where no slot is needed, or was asked for
+	last     job.Record     // the job's record as we saw it; of another job or the zero Record, where it has none
+	revision uint64         // of the job's record as we wrote or saw it; 0 for none
+	tally    job.Tally      // of the attempts before this one
+	ticket   *quotas.Ticket // nil where no slot is needed, or was asked for
 	// begun is set when the attempt's number is final, and a record of another
 	// attempt is no longer that of one before it.
 	begun atomic.Bool
@@ -66,7 +67,13 @@ func (r *Runner) attempt(lease *stream.Lease) (a *attempt, invalid error) {
 func (a *attempt) keepLease() (ctx context.Context, lose context.CancelCauseFunc, stop func()) {
 	ctx, cancel := context.WithCancelCause(a.runner.work)
 	stopKeeping := a.lease.Keep(ctx, a.look, cancel)
+	forget := a.runner.leases.add(a.spec.Nonce, func() {
+		if err := a.look(ctx); err != nil {
+			cancel(err)
+		}
+	})
 	return ctx, cancel, func() {
+		forget()
 		stopKeeping()
 		cancel(nil)
 	}
@@ -92,7 +99,13 @@ func (r *Runner) late(lease *stream.Lease) {
 // perform takes a job from its delivery, or from the slots it was granted, to
 // its end.
 func (a *attempt) perform(ctx context.Context, invalid error) {
-	if !a.first() && !a.settle(a.begin()) {
+	switch {
+	case !a.first():
+		if !a.settle(a.begin()) {
+			return
+		}
+	case a.early():
+		a.settle(stepEarly)
 		return
 	}
 	if invalid != nil {
@@ -107,12 +120,14 @@ func (a *attempt) perform(ctx context.Context, invalid error) {
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, job.ErrLeaseLost):
 		a.drop()
+	case errors.Is(cause, job.ErrCancelled):
+		a.cancelled()
 	case err == nil:
 		a.finish(job.Outcome{Result: result})
 	case errors.Is(cause, job.ErrDraining):
 		a.drain()
 	default:
-		a.finish(job.Outcome{Failure: job.FailureOf(err)})
+		a.fail(err)
 	}
 }
 
@@ -131,8 +146,18 @@ func (a *attempt) settle(next step) (run bool) {
 	case stepAbort:
 		a.finish(job.Outcome{Failure: &job.Failure{
 			Kind:    job.KindAborted,
-			Message: fmt.Sprintf("its worker died or was stopped %d times", a.interrupts),
+			Message: fmt.Sprintf("its worker died or was stopped %d times", a.tally.Interrupts),
 		}})
+	case stepExpire:
+		a.finish(job.Outcome{Failure: a.expired()})
+	case stepEarly:
+		a.wait()
+	case stepPay:
+		a.pay()
+	case stepSchedule:
+		a.postpone(a.last)
+	case stepDrop:
+		a.ack()
 	case stepLeave:
 		a.abandon()
 	default:
@@ -144,7 +169,8 @@ func (a *attempt) settle(next step) (run bool) {
 // first reports whether this is surely the job's first attempt, so that there
 // is no record to look at, and none is needed before the start.
 func (a *attempt) first() bool {
-	return a.lease.Delivered == 1 && a.spec.Attempt == 0 && !a.spec.Again && !a.spec.Retry.Never
+	return a.lease.Delivered == 1 && a.spec.Attempt == 0 && !a.spec.Again && !a.spec.Retry.Never && a.spec.Deadline.IsZero() &&
+		!a.runner.leases.toldOf(a.spec.Nonce)
 }
 
 // peek looks at the job's record.
@@ -154,13 +180,19 @@ func (a *attempt) peek() (next step, record job.Record, found bool) {
 		a.log("job left to be delivered again: its record cannot be read", err)
 		return stepLeave, record, false
 	}
-	next, a.interrupts = resume(a.spec, a.us, record, found)
-	a.revision = revision
+	next, a.tally = resume(a.spec, a.us, record, found, a.late())
+	a.last, a.revision = record, revision
+	if next == stepRun && a.early() {
+		next = stepEarly
+	}
 	if next == stepLeave {
 		a.log("job left to another dispatcher", fmt.Errorf("its record is in state %s: upgrade this dispatcher", record.State))
 	}
 	return next, record, found
 }
+
+// known reports whether the record that was seen is this job's.
+func (a *attempt) known() bool { return a.last.Nonce == a.spec.Nonce }
 
 // begin looks at the job's record and, where the job is to be run, writes that
 // this attempt has begun.
@@ -169,11 +201,11 @@ func (a *attempt) peek() (next step, record job.Record, found bool) {
 // next counts one interruption.
 func (a *attempt) begin() step {
 	for {
-		next, record, found := a.peek()
+		next, record, _ := a.peek()
 		if next != stepRun {
 			return next
 		}
-		if found && record.Nonce == a.spec.Nonce {
+		if a.known() {
 			a.us.Number = record.Attempt.Number + 1
 		}
 		err := a.writeRecord(a.record(job.Active, nil))
@@ -197,7 +229,8 @@ func (a *attempt) run(ctx context.Context) (result job.Value, err error) {
 	}
 	ctx = job.NewContext(ctx, job.Info{
 		ID: a.lease.ID, Queue: a.runner.config.Queue.Name(), Task: a.lease.Lane.Task,
-		Attempt: a.us.Number, Dispatcher: a.us.Dispatcher, Agent: a.us.Agent, Fences: a.fences(),
+		Attempt: a.us.Number, Tally: a.tally, Deadline: a.spec.Deadline,
+		Dispatcher: a.us.Dispatcher, Agent: a.us.Agent, Fences: a.fences(),
 	})
 	defer func() {
 		if value := recover(); value != nil {
@@ -213,15 +246,18 @@ func (a *attempt) run(ctx context.Context) (result job.Value, err error) {
 	return a.runner.config.Handlers[a.lease.Lane.Task].Perform(ctx, a.spec.Arg)
 }
 
-// look sees, at each extension of the lease, whether another attempt writes
-// about the job and, where the job has slots, whether its message is there
-// still: for without it a sweep will take them. What cannot be read now is
-// looked at the next time.
+// look sees, at each extension of the lease and when it is told to, whether the
+// job was cancelled, whether another attempt writes about it and, where the job
+// has slots, whether its message is there still: for without it a sweep will
+// take them. What cannot be read now is looked at the next time.
 func (a *attempt) look(ctx context.Context) error {
 	queue := a.runner.config.Queue
-	if a.begun.Load() {
-		record, _, found, err := queue.PeekRecord(ctx, a.lease.ID)
-		if err == nil && found && record.Nonce == a.spec.Nonce && !record.Attempt.Same(a.us) {
+	record, _, found, err := queue.PeekRecord(ctx, a.lease.ID)
+	if err == nil && found && record.Nonce == a.spec.Nonce && !record.Attempt.Same(a.us) {
+		switch {
+		case record.Cancelled():
+			return job.ErrCancelled
+		case a.begun.Load():
 			return job.ErrLeaseLost
 		}
 	}

@@ -14,33 +14,58 @@ const (
 	stepAck
 	// stepAbort: interrupted too often; the outcome is a Failure.
 	stepAbort
+	// stepExpire: its deadline passed before it began.
+	stepExpire
+	// stepEarly: it was given out before it may begin.
+	stepEarly
+	// stepPay: the outcome is recorded, and something is owed still.
+	stepPay
+	// stepSchedule: a retry was recorded, but perhaps not scheduled.
+	stepSchedule
+	// stepDrop: another message of the job goes on; this one is left over.
+	stepDrop
 	// stepLeave: the record is in a state that this release does not know how
 	// to go on from; the delivery is left to another dispatcher.
 	stepLeave
 )
 
 // resume decides how to go on with a job of which found may be the record. It
-// is a pure function. interrupts is how often the job was interrupted so far,
-// this time included.
+// is a pure function. late says that the job's deadline has passed; tally counts
+// how its attempts ended, an interruption that shows only now included.
 //
 // A record of another nonce belongs to an earlier job of the same ID, whatever
 // its state: IDs are used again only after that job's message is gone.
-func resume(spec job.Spec, us job.Attempt, record job.Record, found bool) (next step, interrupts int) {
+func resume(spec job.Spec, us job.Attempt, record job.Record, found, late bool) (next step, tally job.Tally) {
+	begin := stepRun
+	if late {
+		begin = stepExpire
+	}
 	if !found || record.Nonce != spec.Nonce {
-		return stepRun, 0
+		return begin, job.Tally{}
+	}
+	tally = record.Tally
+	if spec.Attempt < record.Message {
+		if record.State == job.Retrying {
+			return stepSchedule, tally
+		}
+		return stepDrop, tally
 	}
 	switch record.State {
 	case job.Completed:
-		return stepAck, record.Interrupts
+		return stepAck, tally
+	case job.Callbacks:
+		return stepPay, tally
+	case job.Retrying:
+		return begin, tally
 	case job.Active:
 		if record.Attempt.Same(us) {
-			return stepResume, record.Interrupts
+			return stepResume, tally
 		}
-		interrupts = record.Interrupts + 1
-		if spec.Retry.AfterInterrupt(interrupts) {
-			return stepRun, interrupts
+		tally.Interrupts++
+		if spec.Retry.AfterInterrupt(tally.Interrupts) {
+			return stepRun, tally
 		}
-		return stepAbort, interrupts
+		return stepAbort, tally
 	}
-	return stepLeave, record.Interrupts
+	return stepLeave, tally
 }

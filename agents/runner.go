@@ -65,6 +65,7 @@ type Runner struct {
 	// whom it is not known yet whether they must wait for a slot.
 	admissions, entering int
 	refusing             int // jobs that are handed back now
+	early                []early
 	lanes                []*laneState
 	next                 int           // the lane whose turn it is
 	debt                 debt          // to lanes that are passed over
@@ -74,7 +75,8 @@ type Runner struct {
 	intake               context.Context
 	work                 context.Context
 
-	jobs jobSet
+	jobs   jobSet
+	leases leaseSet
 }
 
 // hold is a job that could start and has no place yet.
@@ -184,6 +186,7 @@ func (r *Runner) Run(intake, work context.Context) {
 // pulls that are due. It returns when it wants to be called again at the
 // latest.
 func (r *Runner) step(now time.Time) time.Duration {
+	due := r.takeDue(now)
 	r.held = slices.DeleteFunc(r.held, func(h hold) bool {
 		over := r.stopped || h.lane.shut || now.Sub(h.since) >= holdFor
 		if over {
@@ -197,7 +200,7 @@ func (r *Runner) step(now time.Time) time.Duration {
 		first.start()
 	}
 	r.pull(now)
-	wait := time.Hour
+	wait := min(time.Hour, due)
 	for _, h := range r.held {
 		wait = min(wait, holdFor-now.Sub(h.since))
 	}
@@ -231,7 +234,7 @@ func (r *Runner) linger(now time.Time) time.Duration {
 
 // pull makes the pulls that the plan asks for.
 func (r *Runner) pull(now time.Time) {
-	if r.stopped {
+	if r.stopped || len(r.early) >= r.mostEarly() {
 		return
 	}
 	open := make([]*laneState, 0, len(r.lanes))
@@ -343,6 +346,14 @@ func (r *Runner) delivered(s *laneState, p *stream.Pull, lease *stream.Lease) {
 	}
 	r.count(s, p)
 	s.hot = lease.Pending > 0 && !s.limited()
+	if !r.stopped && !s.shut && r.tooEarly(s, lease) {
+		return
+	}
+	r.take(s, lease)
+}
+
+// take takes a delivered job that may begin.
+func (r *Runner) take(s *laneState, lease *stream.Lease) {
 	switch {
 	case r.stopped, s.shut:
 		r.refuse(lease)
@@ -482,7 +493,7 @@ func (r *Runner) quiet() bool {
 			return false
 		}
 	}
-	return len(r.held) == 0
+	return len(r.held) == 0 && len(r.early) == 0
 }
 
 func (r *Runner) closeTaps() {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/asyncnats/asyncnats/agents"
 	"github.com/asyncnats/asyncnats/internal/roster"
+	"github.com/asyncnats/asyncnats/job"
 	"github.com/asyncnats/asyncnats/quotas"
 	"github.com/asyncnats/asyncnats/stream"
 )
@@ -88,10 +89,17 @@ func (s *station) run(intake, work context.Context) {
 	} else {
 		defer stop()
 	}
+	deaf, err := s.queue.OnCancel(s.cancelled)
+	if err != nil {
+		s.log.Error("cancelled jobs are noticed when their leases are extended only", "err", err)
+	} else {
+		defer deaf()
+	}
 	open, closeAll := context.WithCancel(context.WithoutCancel(work))
 	defer closeAll()
 	var loops sync.WaitGroup
 	loops.Go(func() { s.link.Run(open) })
+	loops.Go(func() { s.queue.SetClock(open, s.link, s.skewed) })
 	loops.Go(func() {
 		if err := s.gate.Run(open); err != nil {
 			s.log.Error("jobs that name quotas are not performed", "err", err)
@@ -361,6 +369,23 @@ func (s *station) reset() {
 }
 
 // presence describes the dispatcher as the queue sees it.
+// cancelled tells the runners that a job was cancelled, and reports whether one
+// of them has it.
+func (s *station) cancelled(nonce job.Nonce) (here bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.runners {
+		here = r.Cancelled(nonce) || here
+	}
+	return here
+}
+
+// skewed says that this machine's clock is not the server's.
+func (s *station) skewed(by time.Duration) {
+	s.log.Warn("this machine's clock and the server's differ: what is due is due by the server's, what is logged bears this one's time",
+		"ahead", by.Round(time.Millisecond))
+}
+
 func (s *station) presence() stream.Presence {
 	host, _ := os.Hostname()
 	presence := stream.Presence{

@@ -12,7 +12,7 @@ import (
 
 // EncodeSpec writes the body of a job's message.
 func EncodeSpec(s Spec) ([]byte, error) {
-	s.At = s.At.UTC()
+	s.At, s.Begin, s.Deadline = s.At.UTC(), s.Begin.UTC(), s.Deadline.UTC()
 	data, err := encode(s)
 	if err != nil {
 		return nil, fmt.Errorf("encode job: %w", err)
@@ -81,7 +81,7 @@ func decodeSpec(body []byte, priority Priority) (Spec, error) {
 		_ = unpack(body, &id, lenient)
 		return id.explain(err)
 	}
-	spec.At = spec.At.UTC()
+	spec.At, spec.Begin, spec.Deadline = spec.At.UTC(), spec.Begin.UTC(), spec.Deadline.UTC()
 	return spec, nil
 }
 
@@ -114,7 +114,7 @@ func isJSON(body []byte) bool {
 
 // EncodeRecord writes a record.
 func EncodeRecord(r Record) ([]byte, error) {
-	r.Put, r.Started, r.Ended = r.Put.UTC(), r.Started.UTC(), r.Ended.UTC()
+	r.Put, r.Started, r.Ended, r.Due = r.Put.UTC(), r.Started.UTC(), r.Ended.UTC(), r.Due.UTC()
 	data, err := encode(r)
 	if err != nil {
 		return nil, fmt.Errorf("encode record: %w", err)
@@ -135,9 +135,12 @@ func DecodeRecord(data []byte) (Record, error) {
 	if r.Version != RecordVersion {
 		return Record{}, fmt.Errorf("record has version %d, this program reads version %d", r.Version, RecordVersion)
 	}
-	r.Put, r.Started, r.Ended = r.Put.UTC(), r.Started.UTC(), r.Ended.UTC()
+	r.Put, r.Started, r.Ended, r.Due = r.Put.UTC(), r.Started.UTC(), r.Ended.UTC(), r.Due.UTC()
 	if r.Outcome != nil && r.Outcome.Failure != nil {
 		r.Outcome.Failure.At = r.Outcome.Failure.At.UTC()
+	}
+	for i := range r.Past {
+		r.Past[i].At = r.Past[i].At.UTC()
 	}
 	return r, nil
 }

@@ -18,6 +18,10 @@ const (
 	KindPanic Kind = "panic"
 	// KindTimeout: the attempt took longer than the job's timeout.
 	KindTimeout Kind = "timeout"
+	// KindExpired: the job's deadline passed before it began.
+	KindExpired Kind = "expired"
+	// KindCancelled: the job was cancelled.
+	KindCancelled Kind = "cancelled"
 	// KindAborted: the job was interrupted more often than its policy allows.
 	KindAborted Kind = "aborted"
 	// KindInvalid: the job could not be performed as it was put: its body
@@ -28,8 +32,12 @@ const (
 
 var (
 	// ErrTimeout is the cause of a handler's context that ended because the
-	// job's timeout passed, and matches a Failure of [KindTimeout].
+	// job's timeout passed, and matches a Failure of [KindTimeout] or
+	// [KindExpired].
 	ErrTimeout = errors.New("job timed out")
+	// ErrCancelled is the cause of a handler's context that ended because the
+	// job was cancelled, and matches a Failure of [KindCancelled].
+	ErrCancelled = errors.New("job cancelled")
 	// ErrLeaseLost is the cause of a handler's context that ended because the
 	// dispatcher could not prove in time that the job is still its own.
 	// Another attempt may be running; what the handler returns is dropped.
@@ -74,8 +82,10 @@ func (f *Failure) Error() string {
 // Is makes errors.Is match a Failure with the Err variable of its kind.
 func (f *Failure) Is(target error) bool {
 	switch f.Kind {
-	case KindTimeout:
+	case KindTimeout, KindExpired:
 		return target == ErrTimeout
+	case KindCancelled:
+		return target == ErrCancelled
 	case KindAborted:
 		return target == ErrAborted
 	case KindInvalid:
@@ -97,6 +107,12 @@ func FailureOf(err error) (f *Failure) {
 			f.Type = fmt.Sprintf("%T", err)
 		}
 	}()
+	switch marked := err.(type) { // a mark is no part of the error
+	case *permanentError:
+		err = marked.error
+	case *retryError:
+		err = marked.error
+	}
 	if given, ok := errors.AsType[*Failure](err); ok {
 		kept := *given
 		kept.Message, kept.Stack = cut(kept.Message), cut(kept.Stack)

@@ -50,6 +50,11 @@ var specs = map[string]job.Spec{
 		Attempt: 2,
 		Again:   true,
 	},
+	"spec-timed": {
+		Version: 1, Nonce: nonce, Task: "text.shout",
+		Begin: put.Add(time.Hour), Deadline: put.Add(2 * time.Hour),
+		Retry: job.Retry{Max: 4, Min: 2 * time.Second, Cap: time.Minute, Jitter: 0.5},
+	},
 	"spec-quotas":   {Version: 1, Nonce: nonce, Task: "image.thumbnail", Quotas: []string{"db", "gpu"}},
 	"spec-priority": {Version: 1, Nonce: nonce, Task: "image.thumbnail", Quotas: []string{"gpu"}, Priority: job.High},
 }
@@ -58,7 +63,7 @@ var specs = map[string]job.Spec{
 var records = map[string]job.Record{
 	"record-active": {
 		Version: 1, Nonce: nonce, Task: "text.shout", State: job.Active,
-		Attempt: job.Attempt{Number: 2, Token: 42, Dispatcher: first.Dispatcher, Agent: "main"}, Interrupts: 1,
+		Attempt: job.Attempt{Number: 2, Token: 42, Dispatcher: first.Dispatcher, Agent: "main"}, Tally: job.Tally{Interrupts: 1},
 		Put: put, Started: put.Add(20 * time.Second),
 	},
 	"record-completed": {
@@ -73,6 +78,12 @@ var records = map[string]job.Record{
 			Attempt: 1, Dispatcher: first.Dispatcher, Agent: "main", At: put.Add(5 * time.Millisecond),
 		}},
 		By: "web-1", Put: put, Started: put.Add(time.Millisecond), Ended: put.Add(5 * time.Millisecond),
+	},
+	"record-retrying": {
+		Version: 1, Nonce: nonce, Task: "text.shout", State: job.Retrying, Attempt: first,
+		Tally: job.Tally{Errors: 2, Snoozes: 1}, Message: 1, Due: put.Add(time.Minute),
+		Past: []job.Failure{{Kind: job.KindError, Message: "no answer", Type: "*net.OpError", Attempt: 1, At: put.Add(5 * time.Millisecond)}},
+		Put:  put, Started: put.Add(time.Millisecond), Ended: put.Add(5 * time.Millisecond),
 	},
 	"record-quotas": {
 		Version: 1, Nonce: nonce, Task: "image.thumbnail", Quotas: []string{"db", "gpu"}, State: job.Active, Attempt: first,
@@ -106,7 +117,7 @@ func TestGoldenSpecs(t *testing.T) {
 // TestGoldenJSONBodies reads the bodies written by hand, which say the same
 // as the msgpack ones of the same name.
 func TestGoldenJSONBodies(t *testing.T) {
-	for _, name := range []string{"spec-minimal", "spec-full", "spec-quotas", "spec-priority"} {
+	for _, name := range []string{"spec-minimal", "spec-full", "spec-timed", "spec-quotas", "spec-priority"} {
 		body, err := os.ReadFile(filepath.Join("testdata", name+".json"))
 		if err != nil {
 			t.Fatal(err)

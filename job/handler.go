@@ -1,6 +1,9 @@
 package job
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Handler is the code that performs a task. asyncnats.Task.Handle makes one of
 // a typed function; a program that handles encoded values itself (as the
@@ -18,8 +21,10 @@ type Info struct {
 	ID         ID
 	Queue      string
 	Task       string
-	Attempt    int    // counts from 1
-	Dispatcher string // UUID
+	Attempt    int       // counts from 1
+	Tally                // how the attempts before this one ended
+	Deadline   time.Time // the job does not start later; zero for none
+	Dispatcher string    // UUID
 	Agent      string
 	// Fences holds, for each quota that the job names, the fencing token of
 	// the slot that this attempt has.

@@ -24,9 +24,42 @@ type jsonSpec struct {
 	Priority string          `json:"priority"`
 	Timeout  string          `json:"timeout"`
 	Keep     string          `json:"keep"`
-	Retry    Retry           `json:"retry"`
+	Retry    jsonRetry       `json:"retry"`
+	Begin    time.Time       `json:"begin"`
+	Deadline time.Time       `json:"deadline"`
 	By       string          `json:"by"`
 	At       time.Time       `json:"at"`
+}
+
+// jsonRetry is a Retry in such a body.
+type jsonRetry struct {
+	Never      bool    `json:"never"`
+	Interrupts int     `json:"interrupts"`
+	Max        int     `json:"max"`
+	Min        string  `json:"min"`
+	Cap        string  `json:"cap"`
+	Jitter     float64 `json:"jitter"`
+}
+
+func (r jsonRetry) retry() (Retry, error) {
+	shortest, err := duration("retry.min", r.Min)
+	if err != nil {
+		return Retry{}, err
+	}
+	longest, err := duration("retry.cap", r.Cap)
+	return Retry{Never: r.Never, Interrupts: r.Interrupts, Max: r.Max, Min: shortest, Cap: longest, Jitter: r.Jitter}, err
+}
+
+// duration reads a duration, 0 for an empty text.
+func duration(key, text string) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, fmt.Errorf("%s %q: must be a duration like 1m30s", key, text)
+	}
+	return d, nil
 }
 
 // decodeJSON reads a body by hand. priority is that of one which says nothing
@@ -45,7 +78,7 @@ func decodeJSON(body []byte, priority Priority) (Spec, error) {
 	}
 	spec := Spec{
 		Version: read.Version, Nonce: read.Nonce, Task: read.Task,
-		Quotas: read.Quotas, Priority: priority, Retry: read.Retry, By: read.By, At: read.At.UTC(),
+		Quotas: read.Quotas, Priority: priority, Begin: read.Begin.UTC(), Deadline: read.Deadline.UTC(), By: read.By, At: read.At.UTC(),
 	}
 	if arg := bytes.TrimSpace(read.Arg); len(arg) > 0 && !bytes.Equal(arg, []byte("null")) {
 		spec.Arg = Value{Encoding: JSON, Data: arg}
@@ -56,10 +89,11 @@ func decodeJSON(body []byte, priority Priority) (Spec, error) {
 			return Spec{}, err
 		}
 	}
-	if read.Timeout != "" {
-		if spec.Timeout, err = time.ParseDuration(read.Timeout); err != nil {
-			return Spec{}, fmt.Errorf("timeout %q: must be a duration like 1m30s", read.Timeout)
-		}
+	if spec.Timeout, err = duration("timeout", read.Timeout); err != nil {
+		return Spec{}, err
+	}
+	if spec.Retry, err = read.Retry.retry(); err != nil {
+		return Spec{}, err
 	}
 	if spec.Keep, err = ParseKeep(read.Keep); err != nil {
 		return Spec{}, err
@@ -82,6 +116,8 @@ func plain(err error) error {
 		want = "a list"
 	case reflect.Int:
 		want = "a whole number"
+	case reflect.Float64:
+		want = "a number"
 	case reflect.Bool:
 		want = "true or false"
 	default:
@@ -99,7 +135,7 @@ func checkKeys(object []byte, path string, known reflect.Type) error {
 	}
 	for field := range known.Fields() {
 		key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-		if nested, ok := found[key]; ok && field.Type == reflect.TypeFor[Retry]() {
+		if nested, ok := found[key]; ok && field.Type == reflect.TypeFor[jsonRetry]() {
 			if err := checkKeys(nested, path+key+".", field.Type); err != nil {
 				return err
 			}

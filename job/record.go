@@ -2,6 +2,7 @@ package job
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -26,8 +27,17 @@ type Record struct {
 
 	// Attempt is the attempt that wrote the record.
 	Attempt Attempt `msgpack:"attempt" json:"attempt"`
-	// Interrupts is how many attempts were interrupted so far.
-	Interrupts int `msgpack:"interrupts,omitempty" json:"interrupts,omitempty"`
+	// Tally counts how the attempts ended so far.
+	Tally
+	// Message tells which of the job's messages goes on: the one whose
+	// [Spec.Attempt] it is. One with a lower number was left behind by a retry.
+	Message int `msgpack:"message,omitempty" json:"message,omitempty"`
+	// Due is when a retry is due, in state Retrying; zero where the job is to
+	// run again at once.
+	Due time.Time `msgpack:"due,omitempty" json:"due,omitzero"`
+	// Past holds the Failures of attempts that were tried again, the last
+	// [MaxPast] in order, without their stacks.
+	Past []Failure `msgpack:"past,omitempty" json:"past,omitempty"`
 	// Outcome is set in states Callbacks and Completed.
 	Outcome *Outcome `msgpack:"outcome,omitempty" json:"outcome,omitempty"`
 
@@ -35,6 +45,20 @@ type Record struct {
 	Put     time.Time `msgpack:"put,omitempty" json:"put,omitzero"`
 	Started time.Time `msgpack:"started,omitempty" json:"started,omitzero"`
 	Ended   time.Time `msgpack:"ended,omitempty" json:"ended,omitzero"`
+}
+
+// Cancelled reports whether the job was cancelled.
+func (r Record) Cancelled() bool {
+	return r.State.Ended() && r.Outcome != nil && !r.Outcome.Succeeded() && r.Outcome.Failure.Kind == KindCancelled
+}
+
+// MaxPast is how many Failures of past attempts a record keeps.
+const MaxPast = 10
+
+// Failed adds the Failure of an attempt that is tried again to Past.
+func (r *Record) Failed(f Failure) {
+	f.Stack = ""
+	r.Past = append(slices.Clone(r.Past[max(0, len(r.Past)+1-MaxPast):]), f)
 }
 
 // Attempt is one try at performing a job: the right in whose name a worker

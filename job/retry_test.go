@@ -1,6 +1,11 @@
 package job_test
 
 import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +58,15 @@ func TestRetryCheck(t *testing.T) {
 		"below forever":      {job.Retry{Interrupts: -2}, "must be 0"},
 		"never and some":     {job.Retry{Never: true, Interrupts: 1}, "exclude each other"},
 		"never and for ever": {job.Retry{Never: true, Interrupts: job.Forever}, "exclude each other"},
+		"max for ever":       {job.Retry{Max: job.Forever, Min: time.Hour, Jitter: -1}, ""},
+		"max below for ever": {job.Retry{Max: -2}, "must be 0 (none)"},
+		"never and max":      {job.Retry{Never: true, Max: 1}, "exclude each other"},
+		"negative min":       {job.Retry{Min: -1}, "must not be negative"},
+		"negative cap":       {job.Retry{Cap: -1}, "must not be negative"},
+		"cap below min":      {job.Retry{Min: 2, Cap: 1}, "shorter than min"},
+		"jitter of 1":        {job.Retry{Jitter: 1}, ""},
+		"jitter above 1":     {job.Retry{Jitter: 1.1}, "at most 1"},
+		"jitter no number":   {job.Retry{Jitter: math.NaN()}, "at most 1"},
 	}
 	for name, row := range rows {
 		checkError(t, name, row.retry.Check(), row.want)
@@ -103,5 +117,114 @@ func checkError(t *testing.T, row string, err error, want string) {
 		t.Errorf("%s: no error, want one that says %q", row, want)
 	case want != "" && !strings.Contains(err.Error(), want):
 		t.Errorf("%s: error %q does not say %q", row, err, want)
+	}
+}
+
+func TestDelay(t *testing.T) {
+	const none = -1
+	for name, row := range map[string]struct {
+		retry job.Retry
+		want  []time.Duration // of the first errors
+		last  time.Duration   // of the thousandth
+	}{
+		"default":       {job.Retry{Jitter: none}, []time.Duration{time.Second, 2 * time.Second, 4 * time.Second}, 10 * time.Minute},
+		"min":           {job.Retry{Min: time.Minute, Jitter: none}, []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 10 * time.Minute}, 10 * time.Minute},
+		"long min":      {job.Retry{Min: time.Hour, Jitter: none}, []time.Duration{time.Hour, time.Hour}, time.Hour},
+		"cap":           {job.Retry{Cap: 3 * time.Second, Jitter: none}, []time.Duration{time.Second, 2 * time.Second, 3 * time.Second}, 3 * time.Second},
+		"short cap":     {job.Retry{Cap: time.Millisecond, Jitter: none}, []time.Duration{time.Millisecond}, time.Millisecond},
+		"both, same":    {job.Retry{Min: time.Minute, Cap: time.Minute, Jitter: none}, []time.Duration{time.Minute, time.Minute}, time.Minute},
+		"for centuries": {job.Retry{Cap: math.MaxInt64, Jitter: none}, nil, math.MaxInt64 - 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := row.retry.Check(); err != nil {
+				t.Fatal(err)
+			}
+			for i, want := range row.want {
+				if got := row.retry.Delay(i + 1); got != want {
+					t.Errorf("after error %d: %v, want %v", i+1, got, want)
+				}
+			}
+			if got := row.retry.Delay(1000); got < row.last {
+				t.Errorf("after error 1000: %v, want %v", got, row.last)
+			}
+		})
+	}
+}
+
+// A delay is made longer, by no more than the policy says, and not always by the same.
+func TestJitter(t *testing.T) {
+	for _, retry := range []job.Retry{{}, {Jitter: 1}, {Jitter: 0.01}} {
+		most := time.Duration(cmp.Or(retry.Jitter, job.DefaultJitter) * float64(time.Second))
+		shortest, longest := time.Hour, time.Duration(0)
+		for range 1000 {
+			d := retry.Delay(1) - time.Second
+			shortest, longest = min(shortest, d), max(longest, d)
+		}
+		if shortest < 0 || longest > most || longest < most*9/10 || shortest > most/10 {
+			t.Errorf("jitter %v: added %v to %v, want nothing to %v", retry.Jitter, shortest, longest, most)
+		}
+	}
+}
+
+func TestAgain(t *testing.T) {
+	broken := errors.New("broken")
+	four := job.Retry{Max: 4, Jitter: -1}
+	for name, row := range map[string]struct {
+		retry  job.Retry
+		before job.Tally
+		err    error
+		again  bool
+		delay  time.Duration
+		now    job.Tally
+	}{
+		"no policy":                {err: broken, now: job.Tally{Errors: 1}},
+		"first":                    {retry: four, err: broken, again: true, delay: time.Second, now: job.Tally{Errors: 1}},
+		"fourth":                   {retry: four, before: job.Tally{Errors: 3, Interrupts: 9, Snoozes: 9}, err: broken, again: true, delay: 8 * time.Second, now: job.Tally{Errors: 4, Interrupts: 9, Snoozes: 9}},
+		"fifth":                    {retry: four, before: job.Tally{Errors: 4}, err: broken, now: job.Tally{Errors: 5}},
+		"panic":                    {retry: four, err: job.FailureOfPanic("boo"), again: true, delay: time.Second, now: job.Tally{Errors: 1}},
+		"for ever":                 {retry: job.Retry{Max: job.Forever, Cap: time.Second, Jitter: -1}, before: job.Tally{Errors: 999}, err: broken, again: true, delay: time.Second, now: job.Tally{Errors: 1000}},
+		"never":                    {retry: job.Retry{Never: true}, err: job.RetryAfter(1, broken), now: job.Tally{Errors: 1}},
+		"permanent":                {retry: four, err: fmt.Errorf("deep down: %w", job.Permanent(broken)), now: job.Tally{Errors: 1}},
+		"invalid":                  {retry: four, err: job.Invalidf("argument"), now: job.Tally{Errors: 1}},
+		"retry after":              {err: fmt.Errorf("deep down: %w", job.RetryAfter(time.Minute, broken)), again: true, delay: time.Minute, now: job.Tally{Errors: 1}},
+		"retry after, exhausted":   {retry: four, before: job.Tally{Errors: 4}, err: job.RetryAfter(time.Minute, broken), now: job.Tally{Errors: 5}},
+		"retry now":                {err: job.RetryAfter(-time.Minute, broken), again: true, now: job.Tally{Errors: 1}},
+		"snooze":                   {err: fmt.Errorf("deep down: %w", job.Snooze(time.Hour)), again: true, delay: time.Hour, now: job.Tally{Snoozes: 1}},
+		"snooze, errors exhausted": {retry: four, before: job.Tally{Errors: 4, Snoozes: 100}, err: job.Snooze(0), again: true, now: job.Tally{Errors: 4, Snoozes: 101}},
+		"snooze, at most once":     {retry: job.Retry{Never: true}, err: job.Snooze(1), again: true, delay: 1, now: job.Tally{Snoozes: 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			again, delay, now := row.retry.Again(row.before, row.err)
+			if again != row.again || again && delay != row.delay || now != row.now {
+				t.Errorf("again %t in %v with %+v, want %t in %v with %+v", again, delay, now, row.again, row.delay, row.now)
+			}
+		})
+	}
+}
+
+// What marks an error is no part of it: it reads as before, and is recorded so.
+func TestMarkedErrors(t *testing.T) {
+	for _, marked := range []error{job.Permanent(io.EOF), job.RetryAfter(time.Second, io.EOF)} {
+		if f := job.FailureOf(marked); marked.Error() != "EOF" || !errors.Is(marked, io.EOF) || f.Message != "EOF" || f.Type != "*errors.errorString" || f.Stack != "" {
+			t.Errorf("%v is recorded as %+v", marked, f)
+		}
+	}
+	if got := job.Snooze(time.Minute).Error(); got != "snoozed for 1m0s" {
+		t.Error(got)
+	}
+}
+
+func TestPast(t *testing.T) {
+	var r job.Record
+	for i := range 2 * job.MaxPast {
+		r.Failed(job.Failure{Attempt: i + 1, Stack: "long"})
+	}
+	for i, f := range r.Past {
+		if f.Attempt != job.MaxPast+i+1 || f.Stack != "" {
+			t.Errorf("%d: %+v", i, f)
+		}
+	}
+	if len(r.Past) != job.MaxPast {
+		t.Errorf("%d are kept", len(r.Past))
 	}
 }

@@ -33,6 +33,14 @@ type Spec struct {
 	// Retry says what happens after an attempt that did not end well.
 	Retry Retry `msgpack:"retry,omitempty"`
 
+	// Begin is the instant before which the job does not start, by the server's
+	// clock; zero for none. zc.async: begin_after.
+	Begin time.Time `msgpack:"begin,omitempty"`
+	// Deadline is the instant from which on the job is not started any more, by
+	// the server's clock; zero for none. It is absolute, so that a retry does
+	// not move it (FEATURES b4). zc.async: begin_by.
+	Deadline time.Time `msgpack:"deadline,omitempty"`
+
 	// Attempt is the number of the last attempt that was begun, 0 at the put.
 	Attempt int `msgpack:"attempt,omitempty"`
 	// Again marks a put that was repeated because its first answer was lost:
@@ -75,6 +83,9 @@ func (s Spec) Check() error {
 	}
 	if err := s.Retry.Check(); err != nil {
 		errs = append(errs, err)
+	}
+	if !s.Deadline.IsZero() && s.Deadline.Before(s.Begin) {
+		errs = append(errs, fmt.Errorf("deadline %s lies before begin %s: must not", s.Deadline.Format(time.RFC3339Nano), s.Begin.Format(time.RFC3339Nano)))
 	}
 	if s.Attempt < 0 {
 		errs = append(errs, fmt.Errorf("attempt %d is negative", s.Attempt))

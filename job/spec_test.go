@@ -64,7 +64,7 @@ func TestDecodeJSONBody(t *testing.T) {
 func TestDecodeJSONBodyRefused(t *testing.T) {
 	rows := map[string]struct{ body, want string }{
 		"unknown key":            {`{"urgency":3}`, `unknown key "urgency" (docs/protocol.md`},
-		"unknown key of retry":   {`{"retry":{"max":3}}`, `unknown key "retry.max"`},
+		"unknown key of retry":   {`{"retry":{"limit":3}}`, `unknown key "retry.limit"`},
 		"key in capitals":        {`{"Arg":3}`, `unknown key "Arg"`},
 		"retry key in capitals":  {`{"retry":{"NEVER":true}}`, `unknown key "retry.NEVER"`},
 		"attempt by hand":        {`{"attempt":1}`, `unknown key "attempt"`},
@@ -140,7 +140,7 @@ func TestDecodeMsgpackBodyRefused(t *testing.T) {
 	}{
 		"unknown key":              {fields{"urgency": 3}, `unknown field "urgency" (docs/protocol.md`},
 		"unknown key of arg":       {fields{"arg": fields{"encoding": "json"}}, `unknown field "encoding"`},
-		"unknown key of retry":     {fields{"retry": fields{"max": 3}}, `unknown field "max"`},
+		"unknown key of retry":     {fields{"retry": fields{"limit": 3}}, `unknown field "limit"`},
 		"newer version":            {fields{"v": 2}, "body has version 2, this program reads version 1: use the same release"},
 		"newer with newer keys":    {fields{"v": 2, "aaa": 1, "zzz": 1}, "body has version 2"},
 		"no version":               {fields{"v": absent}, "body has version 0"},

@@ -17,6 +17,8 @@ var (
 	ErrNoJob = errors.New("no such job")
 	// ErrAssigned: the job was given to a dispatcher already.
 	ErrAssigned = errors.New("a dispatcher was given the job already")
+	// ErrCompleted: the job is over.
+	ErrCompleted = errors.New("the job is over")
 	// ErrTooLarge: a body is larger than the server takes. The error is a
 	// [*TooLargeError].
 	ErrTooLarge = errors.New("larger than the server takes")

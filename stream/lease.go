@@ -33,6 +33,9 @@ type Lease struct {
 	Delivered uint64
 	// Pending is how many more jobs the lane had when this one was delivered.
 	Pending uint64
+	// Due is when the job is to start, by the server's clock, where its message
+	// says so; the zero time for at once.
+	Due time.Time
 	// Illegal is what is wrong with the subject, where a job was published by
 	// hand under a name that no job may have. The ID is then one made of the
 	// sequence, under which the Failure that says so is recorded.

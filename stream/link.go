@@ -19,6 +19,9 @@ import (
 // least an interval before the last: that covers a message that arrived before
 // the last pong and is looked at after it.
 type Link struct {
+	// Clock is the server's, as far as this connection knows it.
+	Clock Clock
+
 	nc    *nats.Conn
 	every time.Duration
 

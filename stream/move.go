@@ -56,21 +56,33 @@ func (q *Queue) Move(ctx context.Context, id job.ID, nonce job.Nonce, quotas []s
 		return fmt.Errorf("%s: %w", step, err)
 	}
 	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(found.Sequence, 10))
-	return q.paused(ctx, found.Lane, step, func() error { return q.replace(ctx, found, msg, step) })
+	if found.Scheduled {
+		// Should it fire before it is removed, both are delivered, and the
+		// second to end is told that the job was reassigned.
+		return q.replace(ctx, found, msg, step)
+	}
+	return q.paused(ctx, found.Lane, step, func() error {
+		if err := q.undelivered(ctx, found); err != nil {
+			return explain(q.conn(), step, err)
+		}
+		return q.replace(ctx, found, msg, step)
+	})
 }
 
-// replace stores a job's new message and removes its old one, if that was not
-// given out. The lane is paused.
+// undelivered returns [ErrAssigned] for a job that was given out. Its lane is
+// paused.
+func (q *Queue) undelivered(ctx context.Context, s Stored) error {
+	consumer, err := q.ns.js.Consumer(ctx, q.names.stream(), s.Lane.Token())
+	if err == nil && consumer.CachedInfo().Delivered.Stream >= s.Sequence {
+		err = ErrAssigned
+	}
+	return err
+}
+
+// replace stores a job's new message and removes its old one.
 func (q *Queue) replace(ctx context.Context, old Stored, msg *nats.Msg, step string) error {
-	consumer, err := q.ns.js.Consumer(ctx, q.names.stream(), old.Lane.Token())
-	if err != nil {
-		return explain(q.conn(), step, err)
-	}
-	if consumer.CachedInfo().Delivered.Stream >= old.Sequence {
-		return fmt.Errorf("%s: %w", step, ErrAssigned)
-	}
 	for {
-		err = q.publish(ctx, msg)
+		err := q.publish(ctx, msg)
 		if kv.Unanswered(err) && ctx.Err() == nil {
 			continue // refused, if it was stored
 		}
@@ -80,7 +92,8 @@ func (q *Queue) replace(ctx context.Context, old Stored, msg *nats.Msg, step str
 		if err != nil {
 			return explain(q.conn(), step, err, msg.Subject)
 		}
-		return q.remove(ctx, old.Sequence)
+		_, err = q.remove(ctx, old.Sequence)
+		return err
 	}
 }
 
@@ -91,7 +104,7 @@ func (q *Queue) moved(ctx context.Context, old Stored, subject string) error {
 	if err != nil {
 		return err
 	}
-	if q.names.job(found.Lane, found.ID) != subject {
+	if q.names.job(found.Lane, found.ID) != subject && q.names.later(found.Lane, found.ID) != subject {
 		return fmt.Errorf("%w: it changed meanwhile", ErrAssigned)
 	}
 	return nil

@@ -107,6 +107,10 @@ func (n names) job(lane Lane, id job.ID) string {
 	return n.subject("job", lane.Token(), string(id))
 }
 
+func (n names) later(lane Lane, id job.ID) string {
+	return n.subject("later", lane.Token(), string(id))
+}
+
 // lane is the filter of a lane's consumer.
 func (n names) lane(lane Lane) string { return n.subject("job", lane.Token(), "*") }
 
@@ -120,6 +124,9 @@ func (n names) done(id job.ID) string { return n.subject("done", string(id)) }
 
 // quotas is where gates into the queue's quotas talk to each other.
 func (n names) quotas() string { return n.subject("ctl.quota") }
+
+// cancel is where it is told that a job was cancelled.
+func (n names) cancel() string { return n.subject("ctl.cancel") }
 
 func (n names) who() string { return n.subject("ctl.who") }
 

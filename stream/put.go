@@ -159,7 +159,8 @@ func (q *Queue) resolve(ctx context.Context, e Entry) (stored bool, err error) {
 	case err == nil && record.Nonce == holder.Nonce && record.State.Final():
 		// The holder is completed and its ack is on its way: remove what the
 		// ack would remove.
-		return false, q.remove(ctx, found.Sequence)
+		_, err := q.remove(ctx, found.Sequence)
+		return false, err
 	case err == nil || errors.Is(err, kv.ErrNotFound):
 		return false, &ExistsError{Queue: q.names.queue, ID: e.ID, Nonce: holder.Nonce}
 	case kv.Unanswered(err) && ctx.Err() == nil:
@@ -199,8 +200,9 @@ func (q *Queue) message(e Entry, extra int) (*nats.Msg, error) {
 	}
 	msg := nats.NewMsg(q.names.job(e.lane(), e.ID))
 	msg.Data = body
+	q.names.schedule(msg, e.lane(), e.ID, e.Spec, time.Now())
 	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.Itoa(0))
-	if e.Chosen {
+	if e.Chosen || !e.Spec.Begin.IsZero() { // a schedule has other subjects before it is due and after
 		msg.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, q.names.anywhere(e.ID))
 	}
 	limit := int(q.conn().MaxPayload())

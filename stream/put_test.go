@@ -281,7 +281,7 @@ func TestRemoveIsContentWithWhatIsGone(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if err := q.remove(t.Context(), stored.Sequence); err != nil {
+			if _, err := q.remove(t.Context(), stored.Sequence); err != nil {
 				t.Fatal(err)
 			}
 		}

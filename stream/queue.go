@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -49,6 +50,9 @@ type Stored struct {
 	Sequence uint64
 	Stored   time.Time // by the server's clock
 	Body     []byte
+	// Scheduled says that the message is a schedule still, which nobody can be
+	// given.
+	Scheduled bool
 }
 
 // Spec decodes the body.
@@ -72,13 +76,27 @@ func (q *Queue) Find(ctx context.Context, id job.ID) (Stored, error) {
 // Gone reports whether no message of a job is left anywhere in the queue. It
 // asks the leader, so that true is true.
 func (q *Queue) Gone(ctx context.Context, id job.ID, nonce job.Nonce) (bool, error) {
+	found, stored, err := q.findLatest(ctx, id)
+	switch {
+	case errors.Is(err, ErrNoQueue):
+		return true, nil
+	case err != nil:
+		return false, err
+	}
+	holder, _ := found.Spec() // a body that cannot be read has a nonce too
+	return !stored || holder.Nonce != nonce, nil
+}
+
+// findLatest returns the last message of the job with that ID, wherever in the
+// queue it is, as the leader knows it. stored is false where there is none.
+func (q *Queue) findLatest(ctx context.Context, id job.ID) (found Stored, stored bool, err error) {
 	ctx, cancel := withTimeout(ctx, q.ns.js.Options().DefaultTimeout)
 	defer cancel()
 	step := fmt.Sprintf("look for job %s in queue %s", id, q.names.queue)
 	subject := kv.APIPrefix(q.ns.js) + "STREAM.MSG.GET." + q.names.stream()
 	reply, err := q.conn().RequestWithContext(ctx, subject, []byte(`{"last_by_subj":`+strconv.Quote(q.names.anywhere(id))+`}`))
 	if err != nil {
-		return false, explain(q.conn(), step, err, subject)
+		return Stored{}, false, explain(q.conn(), step, err, subject)
 	}
 	var answer struct {
 		Error   *jetstream.APIError `json:"error"`
@@ -90,28 +108,31 @@ func (q *Queue) Gone(ctx context.Context, id job.ID, nonce job.Nonce) (bool, err
 		} `json:"message"`
 	}
 	if err := json.Unmarshal(reply.Data, &answer); err != nil {
-		return false, fmt.Errorf("%s: %w", step, err)
+		return Stored{}, false, fmt.Errorf("%s: %w", step, err)
 	}
-	if answer.Error != nil {
-		if errors.Is(answer.Error, jetstream.ErrMsgNotFound) || errors.Is(answer.Error, jetstream.ErrStreamNotFound) {
-			return true, nil
-		}
-		return false, explain(q.conn(), step, answer.Error)
+	switch {
+	case answer.Error == nil:
+	case errors.Is(answer.Error, jetstream.ErrMsgNotFound):
+		return Stored{}, false, nil
+	case errors.Is(answer.Error, jetstream.ErrStreamNotFound):
+		return Stored{}, false, fmt.Errorf("%s: %w", step, ErrNoQueue)
+	default:
+		return Stored{}, false, explain(q.conn(), step, answer.Error)
 	}
-	found, err := q.stored(&jetstream.RawStreamMsg{
+	found, err = q.stored(&jetstream.RawStreamMsg{
 		Subject: answer.Message.Subject, Sequence: answer.Message.Sequence, Time: answer.Message.Time, Data: answer.Message.Data,
 	})
 	if err != nil {
-		return false, fmt.Errorf("%s: %w", step, err)
+		return Stored{}, false, fmt.Errorf("%s: %w", step, err)
 	}
-	holder, _ := found.Spec() // a body that cannot be read has a nonce too
-	return holder.Nonce != nonce, nil
+	return found, true, nil
 }
 
 func (q *Queue) stored(found *jetstream.RawStreamMsg) (Stored, error) {
 	lane, id, err := q.names.parseJob(found.Subject)
 	return Stored{
 		Lane: lane, ID: id, Sequence: found.Sequence, Stored: found.Time, Body: found.Data,
+		Scheduled: strings.HasPrefix(found.Subject, q.names.subject("later.")),
 	}, err
 }
 
@@ -120,26 +141,30 @@ func (q *Queue) stored(found *jetstream.RawStreamMsg) (Stored, error) {
 // message loses the code.
 const codeSequenceNotFound jetstream.ErrorCode = 10043
 
-// remove deletes a message by its sequence, and is content where it is gone.
-func (q *Queue) remove(ctx context.Context, sequence uint64) error {
+// remove deletes a message by its sequence. removed is false where it was gone
+// already.
+func (q *Queue) remove(ctx context.Context, sequence uint64) (removed bool, err error) {
 	ctx, cancel := withTimeout(ctx, q.ns.js.Options().DefaultTimeout)
 	defer cancel()
 	step := fmt.Sprintf("remove message %d of queue %s", sequence, q.names.queue)
 	subject := kv.APIPrefix(q.ns.js) + "STREAM.MSG.DELETE." + q.names.stream()
 	reply, err := q.conn().RequestWithContext(ctx, subject, fmt.Appendf(nil, `{"seq":%d,"no_erase":true}`, sequence))
 	if err != nil {
-		return explain(q.conn(), step, err, subject)
+		return false, explain(q.conn(), step, err, subject)
 	}
 	var answer struct {
 		Error *jetstream.APIError `json:"error"`
 	}
 	if err := json.Unmarshal(reply.Data, &answer); err != nil {
-		return fmt.Errorf("%s: %w", step, err)
+		return false, fmt.Errorf("%s: %w", step, err)
 	}
-	if answer.Error != nil && answer.Error.ErrorCode != codeSequenceNotFound && answer.Error.ErrorCode != jetstream.JSErrCodeMessageNotFound {
-		return fmt.Errorf("%s: %w", step, answer.Error)
+	switch {
+	case answer.Error == nil:
+		return true, nil
+	case answer.Error.ErrorCode == codeSequenceNotFound, answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+		return false, nil
 	}
-	return nil
+	return false, fmt.Errorf("%s: %w", step, answer.Error)
 }
 
 // last reads the last message on a subject, wildcards allowed, by direct get.

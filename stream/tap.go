@@ -240,11 +240,13 @@ func (t *Tap) lease(msg *nats.Msg, asked time.Time) (*Lease, error) {
 		Stored:    Stored{Lane: t.lane, Sequence: meta.Sequence.Stream, Stored: meta.Timestamp, Body: msg.Data},
 		Delivered: meta.NumDelivered,
 		Pending:   meta.NumPending,
+		Due:       due(msg.Header),
 		msg:       msg,
 		nc:        t.queue.conn(),
 		ackWait:   t.ackWait,
 		proven:    later(asked, t.link.Proven()),
 	}
+	t.link.Clock.saw(meta.Timestamp, time.Now())
 	if _, lease.ID, err = t.queue.names.parseJob(msg.Subject); err != nil {
 		lease.ID, lease.Illegal = job.ID(fmt.Sprintf("illegal-%d", lease.Sequence)), err
 	}

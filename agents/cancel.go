@@ -1,0 +1,133 @@
+package agents
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/kv"
+)
+
+// toldFor is how long it is remembered that a job was cancelled which is not
+// here: it may be on its way.
+const toldFor = time.Minute
+
+// leaseSet is the jobs whose leases are kept now, begun or not, and those that
+// were cancelled of late.
+type leaseSet struct {
+	mu   sync.Mutex
+	look map[job.Nonce]func()
+	told map[job.Nonce]time.Time
+}
+
+// add takes a job whose lease is kept, and how to look whether it was cancelled.
+func (s *leaseSet) add(nonce job.Nonce, look func()) (forget func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.look == nil {
+		s.look = make(map[job.Nonce]func())
+	}
+	s.look[nonce] = look
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.look, nonce)
+	}
+}
+
+// tell has a job looked at that is said to be cancelled, and reports whether it
+// is here.
+func (s *leaseSet) tell(nonce job.Nonce) (here bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	for old, at := range s.told {
+		if now.Sub(at) > toldFor {
+			delete(s.told, old)
+		}
+	}
+	if s.told == nil {
+		s.told = make(map[job.Nonce]time.Time)
+	}
+	s.told[nonce] = now
+	look, here := s.look[nonce]
+	if here {
+		go look()
+	}
+	return here
+}
+
+// toldOf reports whether a job was said to be cancelled of late, so that its
+// record is to be looked at before it begins.
+func (s *leaseSet) toldOf(nonce job.Nonce) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, told := s.told[nonce]
+	return told
+}
+
+// Cancelled tells the runner that a job was cancelled, and reports whether it
+// has it. What it is told it does not believe: the job's record decides.
+func (r *Runner) Cancelled(nonce job.Nonce) (here bool) { return r.leases.tell(nonce) }
+
+// cancelled ends an attempt whose job was cancelled while it had the lease.
+func (a *attempt) cancelled() {
+	if !a.settled.CompareAndSwap(false, true) {
+		return
+	}
+	a.ended = time.Now()
+	switch next, _, _ := a.peek(); next {
+	case stepPay, stepAck:
+		a.settle(next)
+	default: // it cannot be read, or was removed; whoever gets the message finds out
+		a.abandon()
+		a.dropped(job.ErrCancelled)
+	}
+}
+
+// pay pays what a job owes whose outcome is recorded: it gives back its slots,
+// and then calls it completed.
+//
+// A crash between the two leaves state Callbacks, and its message, whose next
+// receiver does it again.
+func (a *attempt) pay() {
+	if err := a.release(); err != nil {
+		a.log("job left to be delivered again: its slots cannot be given back", err)
+		return
+	}
+	record := a.last
+	record.State = job.Completed
+	for {
+		ctx, cancel, err := a.io()
+		if err != nil {
+			a.dropped(err)
+			return
+		}
+		_, err = a.runner.config.Queue.Write(ctx, a.lease.ID, record, a.revision, a.keep(record))
+		cancel()
+		if err == nil {
+			break
+		}
+		if errors.Is(err, kv.ErrConflict) {
+			if next, _, _ := a.peek(); next != stepPay {
+				break // somebody did it, or used the ID again
+			}
+			continue
+		}
+		time.Sleep(ioPause)
+	}
+	a.outcome = record.Outcome
+	a.announce(record)
+	a.ack()
+}
+
+// decided takes that the outcome of an attempt could not be recorded: where the
+// job was cancelled meanwhile, that is its outcome.
+func (a *attempt) decided(err error) {
+	if errors.Is(err, errCancelled) {
+		a.pay()
+		return
+	}
+	a.dropped(err)
+}

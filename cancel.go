@@ -1,0 +1,72 @@
+package asyncnats
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/asyncnats/asyncnats/job"
+)
+
+// Cancel ends the job, whatever it does: pending, scheduled, waiting for a
+// retry, or running. Its outcome is a Failure of job.KindCancelled, and the
+// context of its handler, if it runs, ends with job.ErrCancelled: usually at
+// once, and at the latest when a third of the queue's ack wait has passed. What
+// the handler returns then is dropped.
+//
+// One of those who end a job wins: where it was over before, or somebody else
+// has cancelled it, Cancel returns [ErrCompleted]. The state that the job was in
+// is returned: job.Active where a dispatcher had it. It returns [ErrNoJob] where
+// nothing is known of the job.
+//
+// A job that keeps no result (job.KeepNone) may be over without having left a
+// trace; a cancel that comes as it ends may then win, though whoever waited for
+// the job got its result.
+func (j *Job[R]) Cancel(ctx context.Context) (was job.State, err error) {
+	opened, err := j.queue.open(ctx)
+	if err != nil {
+		return "", fmt.Errorf("asyncnats: %w", err)
+	}
+	cancelled, err := opened.Cancel(ctx, j.id, j.nonce)
+	if err != nil {
+		return "", fmt.Errorf("asyncnats: %w", err)
+	}
+	return cancelled.State, nil
+}
+
+// Pull takes the job back: it is removed from its queue and leaves no outcome,
+// as if it had never been put. Only a job that no dispatcher was given can be
+// pulled, pending or scheduled; for another the error is [ErrAssigned], and for
+// one that is over, or was never there, [ErrNoJob]. What is returned can be put
+// again. zc.async: pull and remove (FEATURES 106, 107).
+func (j *Job[R]) Pull(ctx context.Context) (Pulled, error) {
+	opened, err := j.queue.open(ctx)
+	if err != nil {
+		return Pulled{}, fmt.Errorf("asyncnats: %w", err)
+	}
+	message, err := opened.Pull(ctx, j.id, j.nonce)
+	if err != nil {
+		return Pulled{}, fmt.Errorf("asyncnats: %w", err)
+	}
+	spec, err := message.Spec()
+	if err != nil {
+		return Pulled{}, fmt.Errorf("asyncnats: job %s was taken back and cannot be read: %w", j.id, err)
+	}
+	return Pulled{ID: j.id, Queue: j.queue.name, Spec: spec}, nil
+}
+
+// Pulled is a job that was taken back.
+type Pulled struct {
+	ID    job.ID
+	Queue string
+	Spec  job.Spec
+}
+
+// Call returns the call that the job was, with its ID and its time to begin, to
+// be changed or put again. Its attempts count from the beginning, and a deadline
+// is not part of it.
+func (p Pulled) Call() Call[job.Value] {
+	return Call[job.Value]{options{
+		task: p.Spec.Task, id: string(p.ID), arg: p.Spec.Arg, quotas: p.Spec.Quotas,
+		timeout: p.Spec.Timeout, keep: p.Spec.Keep, retry: p.Spec.Retry, begin: p.Spec.Begin,
+	}}
+}

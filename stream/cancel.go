@@ -1,0 +1,272 @@
+package stream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/kv"
+)
+
+// herePatience is how long the dispatcher that has a job may take to say so.
+const herePatience = 250 * time.Millisecond
+
+// Cancelled is a job as it was when it was cancelled.
+type Cancelled struct {
+	Nonce job.Nonce
+	// State is how far it had come: Pending, Retrying, or Active where it was
+	// given out.
+	State job.State
+	// Here says that a dispatcher has it and has answered: its handler is told
+	// now. Where a job is Active and nobody answers its handler is told when it
+	// extends its lease next, or its worker is dead.
+	Here bool
+}
+
+// Cancel ends a job that is not over, whatever it does, with a Failure of
+// job.KindCancelled. The write of its record decides between this, another
+// cancel, and the end of the job: where it comes too late the error is
+// [ErrCompleted]. nonce is that of the job meant, or zero for whichever has the
+// ID. It returns [ErrNoJob] where there is no such job.
+//
+// A job without a record may have been given out and not begun; whoever has it
+// is told, and looks at the record before it begins.
+//
+// A crash after the record is written leaves state Callbacks, and the message:
+// whoever is given that, or cancels again, goes on from there.
+func (q *Queue) Cancel(ctx context.Context, id job.ID, nonce job.Nonce) (Cancelled, error) {
+	ctx, cancel := withTimeout(ctx, putPatience)
+	defer cancel()
+	for {
+		cancelled, err := q.cancel(ctx, id, nonce)
+		retry := kv.Unanswered(err) || errors.Is(err, ErrUnanswered) || errors.Is(err, kv.ErrConflict)
+		if !retry || ctx.Err() != nil {
+			if err != nil {
+				err = fmt.Errorf("cancel job %s in queue %s: %w", id, q.names.queue, err)
+			}
+			return cancelled, err
+		}
+		if errors.Is(err, kv.ErrConflict) {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(tryPause):
+		}
+	}
+}
+
+func (q *Queue) cancel(ctx context.Context, id job.ID, nonce job.Nonce) (Cancelled, error) {
+	ctx, stop := context.WithTimeout(ctx, tryPatience)
+	defer stop()
+	message, stored, err := q.findLatest(ctx, id)
+	if err != nil {
+		return Cancelled{}, err
+	}
+	record, revision, found, err := q.Record(ctx, id)
+	if err != nil {
+		return Cancelled{}, err
+	}
+	spec, _ := message.Spec() // one that cannot be read has a nonce too
+	current := spec.Nonce
+	if !stored {
+		current = record.Nonce
+	}
+	known := found && record.Nonce == current
+	switch {
+	case !stored && !found, !nonce.IsZero() && nonce != current:
+		return Cancelled{}, ErrNoJob
+	case known && record.State.Ended() && (record.State.Final() || !record.Cancelled()):
+		return Cancelled{}, ErrCompleted
+	}
+	out := Cancelled{Nonce: current, State: job.Pending}
+	if known {
+		out.State = record.State
+	} else {
+		record = job.Record{
+			Version: job.RecordVersion, Nonce: current, Task: message.Lane.Task, Quotas: message.Lane.Quotas(), Priority: message.Lane.Priority,
+			Message: spec.Attempt, By: spec.By, Put: message.Stored,
+		}
+	}
+	if !record.Cancelled() {
+		now := time.Now()
+		record.Outcome = &job.Outcome{Failure: &job.Failure{Kind: job.KindCancelled, Message: "cancelled", Attempt: record.Attempt.Number, At: now}}
+		record.State, record.Attempt, record.Ended = job.Callbacks, job.Attempt{}, now
+		if revision, err = q.Write(ctx, id, record, revision, spec.Keep); err != nil {
+			return Cancelled{}, err
+		}
+	}
+	return q.settle(ctx, id, message.Lane, spec, record, revision, out)
+}
+
+// settle has somebody pay what a cancelled job owes: the dispatcher that has it
+// or, where it surely has none, itself.
+func (q *Queue) settle(ctx context.Context, id job.ID, lane Lane, spec job.Spec, record job.Record, revision uint64, out Cancelled) (Cancelled, error) {
+	message, stored, err := q.findLatest(ctx, id)
+	if err != nil {
+		return Cancelled{}, err
+	}
+	if holder, _ := message.Spec(); holder.Nonce != out.Nonce {
+		stored = false
+	}
+	if !stored && out.State == job.Pending {
+		// It ended meanwhile, and left no record.
+		if err := q.records.Delete(ctx, q.names.record(id), revision); err != nil && !errors.Is(err, kv.ErrConflict) {
+			return Cancelled{}, err
+		}
+		return Cancelled{}, ErrCompleted
+	}
+	given, err := q.given(ctx, message, stored)
+	if err != nil {
+		return Cancelled{}, err
+	}
+	if out.Here, err = q.tellCancelled(ctx, out.Nonce, given); err != nil {
+		return Cancelled{}, err
+	}
+	if out.Here && out.State == job.Pending {
+		out.State = job.Active
+	}
+	if out.Here || stored && out.State == job.Active {
+		return out, nil
+	}
+	record.State = job.Completed
+	if _, err := q.Write(ctx, id, record, revision, keepFailure(spec.Keep)); err != nil && !errors.Is(err, kv.ErrConflict) {
+		return Cancelled{}, err
+	}
+	_ = q.Announce(id, record) // who misses it reads the record
+	return out, q.removeAll(ctx, id, out.Nonce)
+}
+
+// keepFailure is how long a Failure is kept: somebody has to hear of it even
+// where results are not kept.
+func keepFailure(keep job.Keep) job.Keep {
+	if keep == job.KeepNone {
+		return job.KeepDefault
+	}
+	return keep
+}
+
+// given reports whether a job's message may have been given to a dispatcher.
+func (q *Queue) given(ctx context.Context, message Stored, stored bool) (bool, error) {
+	if !stored || message.Scheduled {
+		return false, nil
+	}
+	return q.Assigned(ctx, message.Lane)
+}
+
+// removeAll removes every message of a job.
+func (q *Queue) removeAll(ctx context.Context, id job.ID, nonce job.Nonce) error {
+	for {
+		message, stored, err := q.findLatest(ctx, id)
+		if err != nil || !stored {
+			return err
+		}
+		if spec, _ := message.Spec(); spec.Nonce != nonce {
+			return nil
+		}
+		if _, err := q.remove(ctx, message.Sequence); err != nil {
+			return err
+		}
+	}
+}
+
+// cancelNews is what the dispatchers of a queue are told of a cancelled job.
+type cancelNews struct {
+	Nonce job.Nonce `json:"nonce"`
+}
+
+// tellCancelled tells all dispatchers of the queue that a job was cancelled. wait
+// says that one of them may have it; here, that one answered that it has.
+func (q *Queue) tellCancelled(ctx context.Context, nonce job.Nonce, wait bool) (here bool, err error) {
+	data, err := json.Marshal(cancelNews{nonce})
+	if err != nil {
+		return false, err
+	}
+	if !wait {
+		return false, q.conn().Publish(q.names.cancel(), data)
+	}
+	ctx, stop := context.WithTimeout(ctx, herePatience)
+	defer stop()
+	_, err = q.conn().RequestWithContext(ctx, q.names.cancel(), data)
+	if kv.Unanswered(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// OnCancel has f told of jobs that were cancelled, until stop is called. f
+// reports whether the job is here, is called from another goroutine, and must not block.
+func (q *Queue) OnCancel(f func(job.Nonce) (here bool)) (stop func(), err error) {
+	sub, err := q.conn().Subscribe(q.names.cancel(), func(msg *nats.Msg) {
+		var news cancelNews
+		if json.Unmarshal(msg.Data, &news) == nil && f(news.Nonce) && msg.Reply != "" {
+			_ = msg.Respond(nil) // the asker does not wait for ever
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("hear of cancelled jobs of queue %s: %w", q.names.queue, err)
+	}
+	return func() { _ = sub.Unsubscribe() }, nil
+}
+
+// Pull takes a job back that nobody was given: it is removed, and leaves no
+// outcome. nonce is that of the job meant, or zero for whichever has the ID. It
+// returns [ErrAssigned] for a job that was given out, even if it was handed back
+// since, and [ErrNoJob] where there is none.
+//
+// Its lane is paused meanwhile.
+func (q *Queue) Pull(ctx context.Context, id job.ID, nonce job.Nonce) (Stored, error) {
+	ctx, cancel := withTimeout(ctx, putPatience)
+	defer cancel()
+	step := fmt.Sprintf("pull job %s from queue %s", id, q.names.queue)
+	for {
+		message, stored, err := q.findLatest(ctx, id)
+		if err != nil {
+			return Stored{}, fmt.Errorf("%s: %w", step, err)
+		}
+		spec, _ := message.Spec()
+		if !stored || !nonce.IsZero() && spec.Nonce != nonce {
+			return Stored{}, fmt.Errorf("%s: %w", step, ErrNoJob)
+		}
+		var removed bool
+		take := func() (err error) {
+			removed, err = q.remove(ctx, message.Sequence)
+			return err
+		}
+		if message.Scheduled {
+			err = take()
+		} else {
+			err = q.paused(ctx, message.Lane, step, func() error {
+				if err := q.undelivered(ctx, message); err != nil {
+					return err
+				}
+				return take()
+			})
+		}
+		if err != nil {
+			return Stored{}, fmt.Errorf("%s: %w", step, err)
+		}
+		if removed {
+			return message, q.forgetRecord(ctx, id, spec.Nonce)
+		}
+		// Its schedule fired, or somebody else has removed it.
+	}
+}
+
+// forgetRecord removes the record of a job that was taken back.
+func (q *Queue) forgetRecord(ctx context.Context, id job.ID, nonce job.Nonce) error {
+	record, revision, found, err := q.Record(ctx, id)
+	if err != nil || !found || record.Nonce != nonce {
+		return err
+	}
+	err = q.records.Delete(ctx, q.names.record(id), revision)
+	if errors.Is(err, kv.ErrConflict) {
+		return nil
+	}
+	return err
+}
