@@ -43,9 +43,20 @@ func TestPlanWithQuotas(t *testing.T) {
 			view{size: 4, taken: 3, idle: 1, lanes: []laneView{limited, hot, hot}, next: 1},
 			[]order{{lane: 1, jobs: 1}}, 2,
 		},
-		"not asked when it is due": {
+		"when it is due a place is kept": {
 			view{size: 2, taken: 1, idle: 1, lanes: []laneView{limitedDue, hot}},
+			[]order{{lane: 0, jobs: 1, waiting: true, keep: true}}, 0,
+		},
+		"one place is kept for all": {
+			view{size: 2, idle: 2, lanes: []laneView{limitedDue, limitedDue, hot}},
+			[]order{{lane: 0, jobs: 1, waiting: true, keep: true}, {lane: 1, jobs: 1, waiting: true}, {lane: 2, jobs: 1}}, 0,
+		},
+		"one place is kept already": {
+			view{size: 2, idle: 2, kept: 1, lanes: []laneView{limitedDue, hot}},
 			[]order{{lane: 0, jobs: 1, waiting: true}, {lane: 1, jobs: 1}}, 0,
+		},
+		"the only place is kept": {
+			view{size: 1, idle: 1, kept: 1, lanes: []laneView{{limited: true, waiting: true}, hot}}, nil, 0,
 		},
 		"what waits already is left beside a hot one": {
 			view{size: 2, idle: 2, lanes: []laneView{{limited: true, waiting: true, since: probeEvery}, hot}},

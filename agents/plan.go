@@ -14,6 +14,9 @@ const (
 	// places do not stand empty for a round trip. Jobs longer than that are
 	// not taken in advance: they would wait here while others could run them.
 	prefetchFor = 2 * time.Millisecond
+	// keepFor is how long a place is kept for a lane whose jobs name quotas, when
+	// it is looked into: the server does not say that it has none.
+	keepFor = 5 * time.Millisecond
 	// mostPassed is how many jobs an agent takes before those of lanes that
 	// come later, until one of these has its turn. It is a number of jobs and
 	// no time, for jobs that take longer than that time would all be turns.
@@ -47,6 +50,7 @@ type view struct {
 	size     int
 	prefetch int // jobs to have in advance
 	taken    int // jobs running, held, or asked for by pulls that do not wait
+	kept     int // places kept, see [keepFor]
 	idle     int // places without a job, held jobs deducted
 	lanes    []laneView
 	next     int // the lane whose turn it is, among those of a rank
@@ -59,6 +63,7 @@ type order struct {
 	jobs    int
 	waiting bool
 	turn    bool // the lane was passed over
+	keep    bool // a place is kept meanwhile
 }
 
 // plan decides which pulls to make now, and whose turn is next. It is a pure
@@ -70,7 +75,7 @@ type order struct {
 // those not looked into for a while, together for no more jobs than there is
 // room for, so that every lane has its turn and nothing is brought in vain.
 // Lanes whose jobs name quotas are waited on all the same: they bring few, when
-// the server lets them.
+// the server lets them. For a moment a place is kept for what they may bring.
 //
 // Lanes that come after a hot one are passed over. So that they do not starve,
 // they get every tenth job, the one that was not looked into for longest first,
@@ -90,7 +95,7 @@ func plan(v view) (orders []order, next int) {
 	if hot == 0 {
 		return waitEverywhere(v), v.next
 	}
-	room := v.size + v.prefetch - v.taken
+	room := v.size + v.prefetch - v.taken - v.kept
 	// Several jobs per pull where jobs are short.
 	if room <= 0 || v.prefetch > 0 && room < (v.size+v.prefetch)/4 {
 		return nil, v.next
@@ -129,8 +134,16 @@ func (p *pulls) ask(lane, jobs int, turn bool) {
 	p.room -= jobs
 }
 
+// wait waits on a lane whose jobs name quotas. Where it was not looked into for
+// a while a place is kept, one for all such lanes, or jobs of hot lanes would
+// take each as it becomes free.
 func (p *pulls) wait(lane int, turn bool) {
-	p.orders = append(p.orders, order{lane: lane, jobs: 1, waiting: true, turn: turn})
+	keep := p.kept == 0 && p.lanes[lane].due()
+	if keep {
+		p.kept++
+		p.room--
+	}
+	p.orders = append(p.orders, order{lane: lane, jobs: 1, waiting: true, turn: turn, keep: keep})
 }
 
 // giveTurns asks the lanes that are passed over, those beyond rank, for what is

@@ -106,7 +106,7 @@ func TestPlan(t *testing.T) {
 		},
 		"with quotas: waited on, where the lane does not come later": {
 			view{size: 2, idle: 2, lanes: []laneView{limitedAt(0, time.Hour), limitedAt(1, 0), hotAt(1, 0), limitedAt(2, time.Hour)}},
-			[]order{{lane: 0, jobs: 1, waiting: true}, {lane: 1, jobs: 1, waiting: true}, {lane: 2, jobs: 2}}, 3,
+			[]order{{lane: 0, jobs: 1, waiting: true, keep: true}, {lane: 1, jobs: 1, waiting: true}, {lane: 2, jobs: 1}}, 3,
 		},
 
 		// Turns of lanes that were passed over.
@@ -142,9 +142,9 @@ func TestPlan(t *testing.T) {
 			view{size: 2, idle: 2, turns: 1, lanes: []laneView{hotAt(0, 0), {rank: 1}, limitedAt(1, 0)}},
 			[]order{{lane: 0, jobs: 2}}, 1,
 		},
-		"a turn, with quotas: waited on, which takes no room": {
+		"a turn, with quotas: waited on, while a place is kept": {
 			view{size: 1, idle: 1, turns: 1, lanes: []laneView{hotAt(0, 0), hotAt(1, 0), limitedAt(1, time.Second)}},
-			[]order{{lane: 2, jobs: 1, waiting: true, turn: true}, {lane: 0, jobs: 1}}, 1,
+			[]order{{lane: 2, jobs: 1, waiting: true, turn: true, keep: true}}, 0,
 		},
 		"a turn of a lane that is asked already": {
 			view{size: 1, idle: 1, turns: 1, lanes: []laneView{hotAt(0, 0), {hot: true, rank: 1, asked: true}, {hot: true, rank: 1, waiting: true}}},
@@ -179,7 +179,7 @@ func TestPlanInvariants(t *testing.T) {
 		running := r.IntN(v.size + 1)
 		held := r.IntN(3)
 		v.taken, v.idle = running+held, v.size-running-held
-		v.next, v.turns = r.IntN(len(v.lanes)), r.IntN(3)
+		v.next, v.turns, v.kept = r.IntN(len(v.lanes)), r.IntN(3), r.IntN(2)
 		underWay := false
 		for i := range v.lanes {
 			v.lanes[i] = laneView{
@@ -196,7 +196,7 @@ func TestPlanInvariants(t *testing.T) {
 		if next < 0 || next >= len(v.lanes) {
 			t.Fatalf("%+v: next is %d", v, next)
 		}
-		asked, turns, first := 0, 0, firstHot(v.lanes)
+		asked, turns, first := v.kept, 0, firstHot(v.lanes)
 		seen := map[int]bool{}
 		for _, o := range orders {
 			if o.jobs < 1 || seen[o.lane] || v.lanes[o.lane].asked {
@@ -209,17 +209,17 @@ func TestPlanInvariants(t *testing.T) {
 			if o.turn {
 				turns += o.jobs
 			}
-			if !o.waiting {
+			if !o.waiting || o.keep {
 				asked += o.jobs
 			}
 		}
-		if room := v.size + v.prefetch - v.taken; asked > max(0, room) {
+		if room := v.size + v.prefetch - v.taken; asked > max(v.kept, room) {
 			t.Fatalf("%+v: asked for %d, room for %d", v, asked, room)
 		}
 		if turns > v.turns {
 			t.Fatalf("%+v: %d turns given", v, turns)
 		}
-		if v.idle > 0 && v.taken == 0 && !underWay && len(orders) == 0 {
+		if v.idle > 0 && v.taken == 0 && v.kept == 0 && !underWay && len(orders) == 0 {
 			t.Fatalf("%+v: nobody is asked", v)
 		}
 	}

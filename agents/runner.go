@@ -103,6 +103,7 @@ type laneState struct {
 	left    int       // jobs that asked may still bring
 	turn    bool      // the pull under way is for what is owed to the lane
 	looked  time.Time // when it was last asked
+	keeps   bool      // a place is kept for what waiting may bring
 	queued  int       // jobs of it that wait for a slot
 	failing bool      // it could not be opened or pulled from, which was logged
 }
@@ -204,6 +205,11 @@ func (r *Runner) step(now time.Time) time.Duration {
 	for _, h := range r.held {
 		wait = min(wait, holdFor-now.Sub(h.since))
 	}
+	for _, s := range r.lanes {
+		if left := keepFor - now.Sub(s.looked); s.keeps && left > 0 {
+			wait = min(wait, left)
+		}
+	}
 	if linger := r.linger(now); linger > 0 {
 		wait = min(wait, linger)
 	}
@@ -246,6 +252,9 @@ func (r *Runner) pull(now time.Time) {
 		}
 		open = append(open, s)
 		v.taken += s.left
+		if s.keeps = s.keeps && s.waiting != nil && now.Sub(s.looked) < keepFor; s.keeps {
+			v.kept++
+		}
 		if s.turn && s.asked != nil {
 			owed += s.left
 		}
@@ -273,7 +282,7 @@ func (r *Runner) ask(s *laneState, o order, now time.Time) {
 		return
 	}
 	s.looked = now
-	s.turn = o.turn
+	s.turn, s.keeps = o.turn, o.keep
 	if o.waiting {
 		s.waiting = pull
 	} else {

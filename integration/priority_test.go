@@ -125,3 +125,38 @@ func TestPriorities(t *testing.T) {
 		})
 	}
 }
+
+// A job that names a quota gets the next place behind a backlog of long jobs,
+// though these could have it sooner; where its priority is lower it has its
+// turn.
+func TestPriorityOfJobsWithQuotas(t *testing.T) {
+	for name, row := range map[string]struct {
+		priority job.Priority
+		size     int
+		most     int // jobs that start before it
+	}{
+		"high, one place":    {job.High, 1, 1},
+		"high, three places": {job.High, 3, 3},
+		"normal, one place":  {job.Normal, 1, 2},
+		"low, one place":     {job.Low, 1, 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tell(t, func(s *story) {
+				p := &parade{}
+				s.create("gpu", 1)
+				crowd(s, 100, job.Normal, call("task.a"))
+				s.dispatch(dispatcher.Config{
+					Handlers: []job.Handler{p.handler("task.a", time.Second), p.handler("task.b", time.Second)},
+					Agents:   []agents.Agent{{Name: "main", Size: row.size}},
+				})
+				time.Sleep(4500 * time.Millisecond)
+				before := len(p.started())
+				wait(s, put(s, call("task.b").Quota("gpu").Priority(row.priority).ID("limited")))
+				order := p.started()[before:]
+				if n := slices.Index(order, "limited"); n > row.most {
+					s.Errorf("%d jobs started before it, want %d at most: %q", n, row.most, order)
+				}
+			})
+		})
+	}
+}
