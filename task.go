@@ -93,8 +93,8 @@ func (t Task[A, R]) Quota(names ...string) Task[A, R] { t.options.quotas = quota
 
 // Priority says before which other jobs of a queue the jobs are taken; it is
 // job.Normal where it is not said. Agents take jobs of a higher priority first,
-// whatever their task; those of a lower one have their turn all the same, at the
-// latest with every tenth job that an agent takes.
+// whatever their task; every tenth job is of a lower one all the same: see
+// [job.Priority].
 func (t Task[A, R]) Priority(p job.Priority) Task[A, R] { t.options.priority = p; return t }
 
 // Within gives the jobs a deadline: one that has not begun when d has passed

@@ -9,9 +9,11 @@ import (
 // Priority says before which other jobs of its queue a job is taken. The zero
 // Priority is Normal.
 //
-// An agent takes jobs of a higher priority first, but never only those: one
-// that is passed over has its turn all the same, as package agents says.
-// zc.async had no priorities (FEATURES 112).
+// Where an agent has to choose it takes jobs of a higher priority first,
+// whatever their tasks. So that the others do not starve, every tenth job that
+// it takes is of one that was passed over. Slots of a quota are given in the
+// order of the queue, whatever the priority. zc.async had no priorities
+// (FEATURES 112).
 type Priority int8
 
 // The priorities, the lowest first.

@@ -22,7 +22,7 @@ type putCmd struct {
 	Queue           string        `short:"q" default:"default" help:"Queue to put it on."`
 	ID              string        `help:"ID of the job; a second one with it is refused until the first is completed."`
 	Quota           []string      `placeholder:"NAME" help:"Run it only while it has a slot of this quota. May be repeated: it needs a slot of each."`
-	Priority        job.Priority  `default:"normal" placeholder:"LEVEL" help:"Before which others it is taken: high, normal or low."`
+	Priority        job.Priority  `default:"normal" placeholder:"LEVEL" help:"Before which others it is taken: high, normal or low. Every tenth job is of a lower one all the same."`
 	Timeout         time.Duration `help:"How long an attempt may take; without limit if not given."`
 	Keep            keepFlag      `placeholder:"DURATION" help:"How long the outcome is kept: a duration like 30m, none, or default (24h)."`
 	RetryInterrupts int           `xor:"retry" placeholder:"N" help:"How many times it is started again after its worker died; 9 if not given, -1 for no limit."`
