@@ -160,3 +160,48 @@ func TestPriorityOfJobsWithQuotas(t *testing.T) {
 		})
 	}
 }
+
+// A job's priority is that of its call, else of its task, and is seen in its
+// status all its life.
+func TestPriorityIsShown(t *testing.T) {
+	tell(t, func(s *story) {
+		s.create("gpu", 1)
+		task := asyncnats.Define[asyncnats.None, asyncnats.None]("task.a").Priority(job.Low)
+		j := put(s, task.Call(asyncnats.None{}).Priority(job.High).ID("urgent"))
+		put(s, task.Call(asyncnats.None{}).ID("can-wait"))
+		put(s, call("task.a").ID("usual"))
+		want := func(state job.State) {
+			s.Helper()
+			status, err := j.Status(s.Context())
+			if err != nil || status.Priority != job.High || status.State != state {
+				s.Errorf("%s of priority %v, %v; want %s", status.State, status.Priority, err, state)
+			}
+		}
+		want(job.Pending)
+		listed, err := s.queue.Jobs(s.Context(), 10)
+		if err != nil || len(listed) != 3 || listed[0].Priority != job.High || listed[1].Priority != job.Low || listed[2].Priority != job.Normal {
+			s.Errorf("listed %+v, %v", listed, err)
+		}
+		if err := j.SetQuotas(s.Context(), "gpu"); err != nil {
+			s.Fatal(err)
+		}
+		want(job.Pending)
+		p := &parade{}
+		s.dispatch(dispatcher.Config{Handlers: []job.Handler{p.handler("task.a", time.Minute)}})
+		time.Sleep(10 * time.Second)
+		want(job.Active) // a moved job is begun with a record
+		waiter, err := asyncnats.Lookup[asyncnats.None](s.Context(), s.queue, "can-wait")
+		if err != nil {
+			s.Fatal(err)
+		}
+		if status, err := waiter.Status(s.Context()); err != nil || status.State != job.Assigned || status.Running == nil || status.Priority != job.Low {
+			s.Errorf("%+v, %v", status, err)
+		}
+		wait(s, j)
+		want(job.Completed)
+		info, err := s.queue.Info(s.Context())
+		if err != nil || len(info.Lanes) != 4 || info.Lanes[2].Priority != job.Low || info.Lanes[3].Priority != job.High {
+			s.Errorf("lanes %+v, %v", info.Lanes, err)
+		}
+	})
+}
