@@ -16,10 +16,11 @@ type Status struct {
 	Queue string `json:"queue"`
 	Task  string `json:"task"`
 	// Quotas names the quotas that the job needs a slot in.
-	Quotas []string  `json:"quotas,omitempty"`
-	State  job.State `json:"state"`
-	By     string    `json:"by,omitempty"`
-	Put    time.Time `json:"put,omitzero"`
+	Quotas   []string     `json:"quotas,omitempty"`
+	Priority job.Priority `json:"priority,omitempty"`
+	State    job.State    `json:"state"`
+	By       string       `json:"by,omitempty"`
+	Put      time.Time    `json:"put,omitzero"`
 	// Due is when a job that does not run yet is to begin, or to be tried
 	// again; zero for at once.
 	Due time.Time `json:"due,omitzero"`
@@ -104,8 +105,8 @@ func (q *Queue) status(ctx context.Context, id job.ID) (Status, job.Nonce, error
 func (q *Queue) waitingStatus(waiting stream.Stored) (Status, job.Nonce) {
 	spec, _ := waiting.Spec() // what cannot be read shows as what could be
 	status := Status{
-		ID: waiting.ID, Queue: q.name, Task: waiting.Lane.Task, Quotas: waiting.Lane.Quotas(), State: job.Pending,
-		By: spec.By, Put: waiting.Stored, Arg: spec.Arg,
+		ID: waiting.ID, Queue: q.name, Task: waiting.Lane.Task, Quotas: waiting.Lane.Quotas(), Priority: waiting.Lane.Priority,
+		State: job.Pending, By: spec.By, Put: waiting.Stored, Arg: spec.Arg,
 	}
 	if waiting.Scheduled {
 		status.Due = spec.Begin
@@ -118,14 +119,14 @@ func (q *Queue) waitingStatus(waiting stream.Stored) (Status, job.Nonce) {
 
 func (q *Queue) recordStatus(id job.ID, record job.Record) Status {
 	return Status{
-		ID: id, Queue: q.name, Task: record.Task, Quotas: record.Quotas, State: record.State,
-		By: record.By, Put: record.Put, Due: record.Due, Record: &record,
+		ID: id, Queue: q.name, Task: record.Task, Quotas: record.Quotas, Priority: record.Priority,
+		State: record.State, By: record.By, Put: record.Put, Due: record.Due, Record: &record,
 	}
 }
 
 // performer asks who has a job, where its lane has given out any.
 func (q *Queue) performer(ctx context.Context, opened *stream.Queue, status *Status) error {
-	assigned, err := opened.Assigned(ctx, stream.LaneOf(status.Task, status.Quotas))
+	assigned, err := opened.Assigned(ctx, stream.LaneOf(status.Task, status.Quotas, status.Priority))
 	if err != nil || !assigned {
 		return err
 	}

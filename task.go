@@ -28,18 +28,19 @@ type Task[A, R any] struct {
 
 // options is what a task or a call says of its jobs.
 type options struct {
-	task    string
-	id      string
-	arg     any
-	timeout time.Duration
-	keep    job.Keep
-	retry   job.Retry
-	quotas  []string
-	begin   time.Time
-	delay   time.Duration
-	within  time.Duration
-	unique  func() (string, error) // the key
-	replace bool
+	task     string
+	id       string
+	arg      any
+	timeout  time.Duration
+	keep     job.Keep
+	retry    job.Retry
+	quotas   []string
+	priority job.Priority
+	begin    time.Time
+	delay    time.Duration
+	within   time.Duration
+	unique   func() (string, error) // the key
+	replace  bool
 }
 
 // check reports a span of time that cannot be.
@@ -94,6 +95,12 @@ func (t Task[A, R]) Retry(r job.Retry) Task[A, R] { t.options.retry = r; return 
 // all or none: see [Queue.Limit]. A put that names one that does not exist is
 // refused with [ErrUnknownQuota].
 func (t Task[A, R]) Quota(names ...string) Task[A, R] { t.options.quotas = quotaNames(names); return t }
+
+// Priority says before which other jobs of a queue the jobs are taken; it is
+// job.Normal where it is not said. Agents take jobs of a higher priority first,
+// whatever their task; every tenth job is of a lower one all the same: see
+// [job.Priority].
+func (t Task[A, R]) Priority(p job.Priority) Task[A, R] { t.options.priority = p; return t }
 
 // Within gives the jobs a deadline: one that has not begun when d has passed
 // since it was put or, where it is to begin later, since then, is not begun any
@@ -170,6 +177,9 @@ func (c Call[R]) Retry(r job.Retry) Call[R] { c.options.retry = r; return c }
 
 // Quota is [Task.Quota] for this call, instead of the task's.
 func (c Call[R]) Quota(names ...string) Call[R] { c.options.quotas = quotaNames(names); return c }
+
+// Priority is [Task.Priority] for this call.
+func (c Call[R]) Priority(p job.Priority) Call[R] { c.options.priority = p; return c }
 
 // At has the job begin at the given instant, not before; one that lies in the
 // past is no different from none. It is met to the millisecond, by the server's

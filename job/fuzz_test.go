@@ -48,10 +48,11 @@ func FuzzDecodeSpec(f *testing.F) {
 	f.Add([]byte(`{"arg":[1,{"a":null}],"retry":{"never":true},"keep":"none"}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, lane := range []struct {
-			task   string
-			quotas []string
-		}{{"text.shout", nil}, {"image.thumbnail", nil}, {"image.thumbnail", []string{"db", "gpu"}}} {
-			spec, err := job.DecodeSpec(body, lane.task, lane.quotas, other)
+			task     string
+			quotas   []string
+			priority job.Priority
+		}{{"text.shout", nil, job.Normal}, {"image.thumbnail", nil, job.Normal}, {"image.thumbnail", []string{"db", "gpu"}, job.Normal}, {"image.thumbnail", []string{"gpu"}, job.High}} {
+			spec, err := job.DecodeSpec(body, lane.task, lane.quotas, lane.priority, other)
 			if spec.Nonce.IsZero() {
 				t.Fatalf("no nonce; err %v", err)
 			}
@@ -62,7 +63,7 @@ func FuzzDecodeSpec(f *testing.F) {
 			if err != nil {
 				t.Fatalf("%#v cannot be encoded: %v", spec, err)
 			}
-			again, err := job.DecodeSpec(data, lane.task, lane.quotas, job.Nonce{})
+			again, err := job.DecodeSpec(data, lane.task, lane.quotas, lane.priority, job.Nonce{})
 			if err != nil {
 				t.Fatalf("%#v cannot be decoded: %v", spec, err)
 			}

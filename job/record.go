@@ -21,8 +21,9 @@ type Record struct {
 	Nonce   Nonce  `msgpack:"nonce" json:"nonce"`
 	Task    string `msgpack:"task" json:"task"`
 	// Quotas names the quotas that the job needed a slot in, sorted.
-	Quotas []string `msgpack:"quotas,omitempty" json:"quotas,omitempty"`
-	State  State    `msgpack:"state" json:"state"`
+	Quotas   []string `msgpack:"quotas,omitempty" json:"quotas,omitempty"`
+	Priority Priority `msgpack:"priority,omitempty" json:"priority,omitempty"`
+	State    State    `msgpack:"state" json:"state"`
 
 	// Attempt is the attempt that wrote the record.
 	Attempt Attempt `msgpack:"attempt" json:"attempt"`

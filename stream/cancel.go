@@ -122,7 +122,7 @@ func (q *Queue) stopOnce(ctx context.Context, id job.ID, nonce job.Nonce, how *s
 	}
 	if !known {
 		record = job.Record{
-			Version: job.RecordVersion, Nonce: current, Task: message.Lane.Task, Quotas: message.Lane.Quotas(),
+			Version: job.RecordVersion, Nonce: current, Task: message.Lane.Task, Quotas: message.Lane.Quotas(), Priority: message.Lane.Priority,
 			State: job.Pending, Message: spec.Attempt, By: spec.By, Put: message.Stored,
 		}
 	}

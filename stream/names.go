@@ -24,20 +24,25 @@ import (
 // DefaultNamespace is the namespace used where none is named.
 const DefaultNamespace = "async"
 
-// Lane is one disjoint part of a queue: the jobs of one task that name the same
-// quotas. Lanes can be compared.
+// Lane is one disjoint part of a queue: the jobs of one task and one priority
+// that name the same quotas. Lanes can be compared.
 type Lane struct {
-	Task   string
-	quotas string // as in the token
+	Task     string
+	Priority job.Priority
+	quotas   string // as in the token
 }
 
-// quotaMark stands before each quota's name in a lane's token.
-const quotaMark = "=="
+const (
+	// quotaMark stands before each quota's name in a lane's token.
+	quotaMark = "=="
+	// priorityMark stands before a priority that is not normal.
+	priorityMark = "==="
+)
 
-// LaneOf returns the lane of the jobs of a task that name these quotas, which
-// are sorted.
-func LaneOf(task string, quotas []string) Lane {
-	lane := Lane{Task: task}
+// LaneOf returns the lane of the jobs of a task and a priority that name these
+// quotas, which are sorted.
+func LaneOf(task string, quotas []string, priority job.Priority) Lane {
+	lane := Lane{Task: task, Priority: priority}
 	for _, name := range quotas {
 		lane.quotas += quotaMark + name
 	}
@@ -53,19 +58,34 @@ func (l Lane) Quotas() []string {
 }
 
 // Token is the lane as one token, legal in a subject, in a consumer name and
-// in a KV key alike: the task with '=' for its dots, and each quota after "==".
-func (l Lane) Token() string { return strings.ReplaceAll(l.Task, ".", "=") + l.quotas }
+// in a KV key alike: the task with '=' for its dots, each quota after "==", and
+// a priority that is not normal after "===".
+func (l Lane) Token() string {
+	token := taskToken(l.Task) + l.quotas
+	if l.Priority != job.Normal {
+		token += priorityMark + l.Priority.String()
+	}
+	return token
+}
 
-// ParseLane reads what Token writes.
+// ParseLane reads what Token writes, and nothing else.
 func ParseLane(token string) (Lane, error) {
-	parts := strings.Split(token, quotaMark)
-	lane := LaneOf(strings.ReplaceAll(parts[0], "=", "."), parts[1:])
-	err := errors.Join(job.CheckTask(lane.Task), job.CheckQuotas(lane.Task, parts[1:]))
-	if strings.Contains(token, ".") || err != nil {
-		return Lane{}, fmt.Errorf("illegal lane %q: must be a task with '=' for its dots and each of its quotas after '==', sorted, like image=thumbnail==gpu", token)
+	names, priority, _ := strings.Cut(token, priorityMark)
+	parts := strings.Split(names, quotaMark)
+	level, err := job.ParsePriority(priority)
+	lane := LaneOf(taskOf(parts[0]), parts[1:], level)
+	err = errors.Join(err, job.CheckTask(lane.Task), job.CheckQuotas(lane.Task, parts[1:]))
+	if err != nil || lane.Token() != token {
+		return Lane{}, fmt.Errorf("illegal lane %q: must be a task with '=' for its dots, each of its quotas after '==', sorted, and high or low after '===', like image=thumbnail==gpu===high", token)
 	}
 	return lane, nil
 }
+
+// taskToken writes a task with '=' for its dots.
+func taskToken(task string) string { return strings.ReplaceAll(task, ".", "=") }
+
+// taskOf reads what taskToken writes.
+func taskOf(token string) string { return strings.ReplaceAll(token, "=", ".") }
 
 // names makes the names of one queue.
 type names struct {
@@ -167,7 +187,7 @@ func (n names) pause(task string) string {
 	if task == "" {
 		return "pause." + n.queue + "." + wholeQueue
 	}
-	return "pause." + n.queue + "." + LaneOf(task, nil).Token()
+	return "pause." + n.queue + "." + taskToken(task)
 }
 
 // wholeQueue stands for all tasks; no task is written like that.
@@ -181,7 +201,7 @@ func (n names) pausedTask(key string) string {
 	if token == wholeQueue {
 		return ""
 	}
-	return strings.ReplaceAll(token, "=", ".")
+	return taskOf(token)
 }
 
 // parseJob reads the lane and the ID of a stored subject.

@@ -57,7 +57,7 @@ type Stored struct {
 
 // Spec decodes the body.
 func (s Stored) Spec() (job.Spec, error) {
-	return job.DecodeSpec(s.Body, s.Lane.Task, s.Lane.Quotas(), job.NonceAt(s.Sequence, s.Stored))
+	return job.DecodeSpec(s.Body, s.Lane.Task, s.Lane.Quotas(), s.Lane.Priority, job.NonceAt(s.Sequence, s.Stored))
 }
 
 // Find returns the message of the job with that ID, wherever in the queue it

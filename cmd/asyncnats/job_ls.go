@@ -47,10 +47,11 @@ func (c *jobLsCmd) Run(ctx context.Context, a *app) error {
 		fmt.Fprintf(a.err, "no such jobs in queue %s\n", c.Queue)
 		return nil
 	}
-	t := newTable(a.out, "job", "task", "state", "put", "took", "outcome")
-	alignRight(t, 5)
+	t := newTable(a.out, "job", "task", "priority", "state", "put", "took", "outcome")
+	alignRight(t, 6)
+	t.SuppressEmptyColumns()
 	for _, v := range views {
-		t.AppendRow([]any{v.ID, v.Task, v.word(), clock(v.Put), v.took(), v.gist()})
+		t.AppendRow([]any{v.ID, v.Task, level(v.Priority), v.word(), clock(v.Put), v.took(), v.gist()})
 	}
 	t.Render()
 	if len(views) == c.Limit {

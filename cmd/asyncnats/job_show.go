@@ -104,6 +104,7 @@ func printView(w io.Writer, v view) {
 	line("queue", v.Queue)
 	line("task", v.Task)
 	line("quotas", strings.Join(v.Quotas, ", "))
+	line("priority", level(v.Priority))
 	line("state", v.word())
 	line("put", clock(v.Put))
 	if !v.State.Ended() && !v.Due.IsZero() {

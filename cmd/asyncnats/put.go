@@ -27,6 +27,7 @@ type putCmd struct {
 	In              time.Duration `placeholder:"DURATION" xor:"begin" help:"Begin after so long."`
 	Within          time.Duration `placeholder:"DURATION" help:"Fail it if it has not begun so long after it was put, or was to begin."`
 	Quota           []string      `placeholder:"NAME" help:"Run it only while it has a slot of this quota. May be repeated: it needs a slot of each."`
+	Priority        job.Priority  `default:"normal" placeholder:"LEVEL" help:"Before which others it is taken: high, normal or low. Every tenth job is of a lower one all the same."`
 	Timeout         time.Duration `help:"How long an attempt may take; without limit if not given."`
 	Keep            keepFlag      `placeholder:"DURATION" help:"How long the outcome is kept: a duration like 30m, none, or default (24h)."`
 	Retry           int           `xor:"error" placeholder:"N" help:"How many times it is tried again after an error; none if not given, -1 for no limit."`
@@ -45,7 +46,7 @@ func (*putCmd) Help() string {
     asyncnats put text.count '"to be or not to be"' --wait
     asyncnats put image.thumbnail '{"path": "cat.png"}' --queue media --id cat
     asyncnats put image.render '"cat.png"' --quota gpu
-    asyncnats put mail.send --once < mail.json
+    asyncnats put mail.send --once --priority high < mail.json
     asyncnats put mail.send --in 1h --within 10m --retry 5 < mail.json
     asyncnats put index.rebuild --unique main --replace --in 30s`
 }
@@ -93,7 +94,7 @@ func (c *putCmd) calls(in *os.File) ([]asyncnats.Call[job.Value], error) {
 		return nil, usagef("--id and --unique are for one job, and these are %d: leave them out and each gets an ID of its own", len(args)*c.Count)
 	}
 	task := asyncnats.Define[job.Value, job.Value](c.Task).
-		Quota(c.Quota...).Timeout(c.Timeout).Keep(job.Keep(c.Keep)).
+		Quota(c.Quota...).Priority(c.Priority).Timeout(c.Timeout).Keep(job.Keep(c.Keep)).
 		Within(c.Within).
 		Retry(job.Retry{Never: c.Once, Interrupts: c.RetryInterrupts, Max: c.Retry, Min: c.RetryMin, Cap: c.RetryCap})
 	calls := make([]asyncnats.Call[job.Value], 0, len(args)*c.Count)

@@ -34,8 +34,9 @@ type Agent struct {
 	// takes all.
 	Filter []string
 	// Prefer lists tasks, as Filter does, whose jobs the agent takes before
-	// others while it has to choose, the first first; it takes others where
-	// there are none of them. (The choosers of zc.async, FEATURES 120.)
+	// others of the same priority while it has to choose, the first first; it
+	// takes others where there are none of them, and with every tenth job. (The
+	// choosers of zc.async, FEATURES 120.)
 	Prefer []string
 }
 
