@@ -289,7 +289,7 @@ func (g *Gate) step() {
 		if !l.idle() {
 			continue // its end will make it dirty again
 		}
-		next, ours, changed := l.plan(g.passed())
+		next, ours, changed := l.plan(g.passedFor(l))
 		switch {
 		case !changed:
 			l.included = len(l.guests)

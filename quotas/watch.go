@@ -2,6 +2,7 @@ package quotas
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -13,6 +14,16 @@ import (
 // passed is a time that the server's clock has passed.
 func (g *Gate) passed() time.Time { return g.clock.passed(time.Now()) }
 
+// passedFor is the time that a line's grants expire by. A keeper may know less of
+// the server's time than others do, and must not be asked again and again for what
+// it is about to do; so those are behind it.
+func (g *Gate) passedFor(l *line) time.Time {
+	if g.keeps(l) {
+		return g.passed()
+	}
+	return g.passed().Add(-keeperPatience)
+}
+
 // watch has a line looked at again when its next grant expires, if anybody waits
 // for that. next is what was planned for it now.
 func (g *Gate) watch(l *line, next Slots) {
@@ -23,30 +34,31 @@ func (g *Gate) watch(l *line, next Slots) {
 	if !next.limitsRate() || next.Removed || len(next.Waiters) == 0 {
 		return
 	}
-	writes, waits := g.keeps(l), false
-	for _, t := range l.entering() {
-		waits = true
-		writes = writes || t.claim.Several
+	entering := l.entering()
+	writes := g.keeps(l) || slices.ContainsFunc(entering, func(t *Ticket) bool { return t.claim.Several })
+	if !writes && len(entering) == 0 {
+		return
 	}
-	due := next.next()
-	switch {
-	case !writes && !waits:
-		return
-	case next.undated() && writes:
+	if next.undated() && writes {
 		g.read(l)
-		return
-	case due.IsZero() && next.undated():
-		l.alarm = g.wake(l, keeperPatience, func() { l.stale = true })
-		return
-	case due.IsZero():
 		return
 	}
 	now := time.Now()
-	slack, wait := g.clock.slack(now), due.Sub(g.clock.passed(now))
-	if !writes {
-		wait += keeperPatience
+	due := next.next()
+	if !g.keeps(l) && !due.IsZero() {
+		due = due.Add(keeperPatience)
 	}
+	if writes {
+		next.expire(g.clock.passed(now))
+		if own := next.next(); due.IsZero() || !own.IsZero() && own.Before(due) {
+			due = own
+		}
+	}
+	slack, wait := g.clock.slack(now), due.Sub(g.clock.passed(now))
 	switch {
+	case due.IsZero() && next.undated():
+		l.alarm = g.wake(l, keeperPatience, func() { l.stale = true })
+	case due.IsZero():
 	case g.clock.unset(), wait <= slack && slack > slackMost:
 		g.askTime()
 	case wait > slack:
