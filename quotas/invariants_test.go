@@ -71,7 +71,12 @@ func checkGrants(old, now Slots) error {
 		// Slots are given in the order of the holders.
 		free := now.Size - find(now.Holders, c.Nonce) - 1
 		if now.limitsRate() {
-			free = now.free() // where all that was granted is
+			free = now.free()
+			for _, later := range granted(old, now) {
+				if later.Fence > c.Fence {
+					free++
+				}
+			}
 		}
 		if now.free() < 0 {
 			return fmt.Errorf("job %d is number %d of %d", c.Sequence, len(now.Holders), now.Size)

@@ -289,7 +289,7 @@ func TestRateReplaced(t *testing.T) {
 func TestRateChanges(t *testing.T) {
 	// In each row jobs 1 and 2 of a limit of 2 per minute started, and do not end,
 	// and 3 to 6 wait; after ten seconds the limit changes.
-	const changed = 10 * time.Second
+	const changed = 10 * time.Second // which settle is part of
 	for name, row := range map[string]struct {
 		change func(context.Context, *Set) error
 		want   map[time.Duration][]uint64
@@ -311,8 +311,9 @@ func TestRateChanges(t *testing.T) {
 				settle()
 				watch := newStopwatch(t)
 				watch.follow(stay, p.crowd(1, 2, "api")...)
+				settle()
 				watch.follow(stay, p.enter(3, "api"), q.enter(4, "api"), p.enter(5, "api"), q.enter(6, "api"))
-				time.Sleep(changed)
+				time.Sleep(changed - 50*time.Millisecond)
 				if err := row.change(t.Context(), w.set); err != nil {
 					t.Fatal(err)
 				}
