@@ -44,16 +44,7 @@ func (g *Gate) watch(l *line, next Slots) {
 		return
 	}
 	now := time.Now()
-	due := next.next()
-	if !g.keeps(l) && !due.IsZero() {
-		due = due.Add(keeperPatience)
-	}
-	if writes {
-		next.expire(g.clock.passed(now))
-		if own := next.next(); due.IsZero() || !own.IsZero() && own.Before(due) {
-			due = own
-		}
-	}
+	due := g.due(l, next, writes, now)
 	slack, wait := g.clock.slack(now), due.Sub(g.clock.passed(now))
 	switch {
 	case due.IsZero() && next.undated():
@@ -66,6 +57,23 @@ func (g *Gate) watch(l *line, next Slots) {
 	default:
 		l.alarm = g.wake(l, wait, func() {})
 	}
+}
+
+// due is when a line is to be looked at, by the server's clock; zero where no
+// grant has a date. writes says that this gate would write then.
+func (g *Gate) due(l *line, next Slots, writes bool, now time.Time) (at time.Time) {
+	at = next.next()
+	if !g.keeps(l) && !at.IsZero() {
+		at = at.Add(keeperPatience)
+	}
+	if !writes {
+		return at
+	}
+	next.expire(g.clock.passed(now))
+	if own := next.next(); at.IsZero() || !own.IsZero() && own.Before(at) {
+		return own
+	}
+	return at
 }
 
 // wake has a line looked at after a while.
