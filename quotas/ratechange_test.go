@@ -47,7 +47,7 @@ func TestRateInterrupted(t *testing.T) {
 		entry := one.entry
 		again := q.enterAs(entry)
 		watch.follow(end, again)
-		settle()
+		time.Sleep(keeperPatience + 50*time.Millisecond)
 		w.wantLine("api", "| 1i 2")
 		time.Sleep(3 * time.Minute)
 		watch.wantWithin(t, time.Minute-2*50*time.Millisecond, keeperPatience+50*time.Millisecond, 1)
