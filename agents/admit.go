@@ -197,10 +197,10 @@ func (r *Runner) leavePlace(taken time.Time) {
 // started.
 func (a *attempt) withdraw(ctx context.Context) {
 	if errors.Is(context.Cause(ctx), job.ErrLeaseLost) {
-		a.ticket.Leave()
+		a.ticket.Withdraw()
 		return
 	}
-	left := a.ticket.Leave()
+	left := a.ticket.Withdraw()
 	select {
 	case <-left:
 	case <-time.After(min(a.lease.Remaining(), ioPatience)):

@@ -145,6 +145,16 @@ func (b *Bucket[T]) Latest(ctx context.Context, key string) (Entry[T], error) {
 	return b.entry(key, data, revision, written)
 }
 
+// Now asks the bucket's leader, by whose clock entries are written, for the time.
+// When the answer comes that clock has passed it.
+func (b *Bucket[T]) Now(ctx context.Context) (time.Time, error) {
+	stream, err := b.js.Stream(ctx, "KV_"+b.name)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("ask for the time of %s: %w", b.name, err)
+	}
+	return stream.CachedInfo().TimeStamp, nil
+}
+
 // Create writes a key that has no value, and returns its revision. The value
 // is removed after ttl, unless that is [Forever]. Create returns [ErrConflict]
 // where the key has a value.
