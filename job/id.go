@@ -2,6 +2,7 @@ package job
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -51,6 +52,14 @@ func NonceAt(sequence uint64, stored time.Time) Nonce {
 	binary.BigEndian.PutUint64(n[:8], uint64(stored.UnixNano()))
 	binary.BigEndian.PutUint64(n[8:], sequence)
 	return n
+}
+
+// Next is the nonce of the job that is put again from what was kept of job n
+// under that revision: the beginning of the SHA-256 of both, the revision as 64
+// bits, big-endian.
+func (n Nonce) Next(revision uint64) Nonce {
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64(n[:], revision))
+	return Nonce(sum[:len(n)])
 }
 
 // IsZero reports whether n is the absent nonce.
