@@ -63,8 +63,8 @@ type DeadFilter struct {
 	Limit int
 }
 
-// check reports everything that is wrong with the filter, joined.
-func (f DeadFilter) check() error {
+// Check reports everything that is wrong with the filter, joined.
+func (f DeadFilter) Check() error {
 	var errs []error
 	if f.Task != "" {
 		errs = append(errs, roster.CheckPattern("task", f.Task))
@@ -103,7 +103,7 @@ func (f DeadFilter) accepts(d Dead) bool {
 // of those the newest until there are as many as its limit or all since its Since.
 // Entries of a later release, which this one cannot read, are left out.
 func (q *Queue) Dead(ctx context.Context, f DeadFilter) ([]Dead, error) {
-	if err := f.check(); err != nil {
+	if err := f.Check(); err != nil {
 		return nil, fmt.Errorf("asyncnats: %w", err)
 	}
 	opened, err := q.open(ctx)
@@ -182,7 +182,7 @@ func (q *Queue) PurgeDead(ctx context.Context, f DeadFilter) (removed int, err e
 			return err
 		})
 	}
-	if err := f.check(); err != nil {
+	if err := f.Check(); err != nil {
 		return 0, fmt.Errorf("asyncnats: %w", err)
 	}
 	opened, err := q.open(ctx)
@@ -202,7 +202,7 @@ var errGone = errors.New("gone")
 // first, and returns to how many it was done. Their errors are joined; an error
 // that the next ones would have too ends it.
 func (q *Queue) eachDead(ctx context.Context, f DeadFilter, do func(Dead) error) (done int, err error) {
-	if err := f.check(); err != nil {
+	if err := f.Check(); err != nil {
 		return 0, fmt.Errorf("asyncnats: %w", err)
 	}
 	opened, err := q.open(ctx)

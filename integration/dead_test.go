@@ -465,6 +465,7 @@ func TestDeadIsListedWithoutSuccesses(t *testing.T) {
 			{asyncnats.DeadFilter{Error: "storm 0"}, 1, jobs/each + 50},
 			{asyncnats.DeadFilter{Task: "ship.wreck"}, 0, 50},
 			{asyncnats.DeadFilter{Limit: 20}, 20, 150},
+			{asyncnats.DeadFilter{Since: time.Now()}, 0, 150},
 		} {
 			before := nc.Stats().InMsgs
 			list, err := queue.Dead(s.Context(), row.f)

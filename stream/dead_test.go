@@ -282,17 +282,14 @@ func TestDeadTooLarge(t *testing.T) {
 // Entries live for thirty days, and an administrator may say otherwise.
 func TestDeadRetention(t *testing.T) {
 	inBubble(t, func(t *testing.T, _ *natstest.Server, q *Queue) {
-		bury(t, q, chosen("a", task), "x")
-		time.Sleep(DeadKeep - time.Hour)
-		wantListed(t, q.Dead(t.Context(), ""), "a x")
-		time.Sleep(2 * time.Hour)
-		wantListed(t, q.Dead(t.Context(), ""))
-
 		bucket, err := q.ns.js.Stream(t.Context(), "KV_ASYNC_DEAD")
 		if err != nil {
 			t.Fatal(err)
 		}
 		config := bucket.CachedInfo().Config
+		if config.MaxAge != DeadKeep {
+			t.Errorf("max age %v, want %v", config.MaxAge, DeadKeep)
+		}
 		config.MaxAge = time.Hour
 		if _, err := q.ns.js.UpdateStream(t.Context(), config); err != nil {
 			t.Fatal(err)
@@ -301,10 +298,11 @@ func TestDeadRetention(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		bury(t, again, chosen("b", task), "x")
 		if bucket, err = q.ns.js.Stream(t.Context(), "KV_ASYNC_DEAD"); err != nil || bucket.CachedInfo().Config.MaxAge != time.Hour {
 			t.Errorf("max age %v, %v: it was altered", bucket.CachedInfo().Config.MaxAge, err)
 		}
+		bury(t, again, chosen("a", task), "x")
+		wantListed(t, again.Dead(t.Context(), ""), "a x")
 		time.Sleep(2 * time.Hour)
 		wantListed(t, again.Dead(t.Context(), ""))
 	})
