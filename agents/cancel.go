@@ -127,5 +127,6 @@ func (a *attempt) decided(err error) {
 		a.pay()
 		return
 	}
+	a.abandon() // no more than a word where they are given back already
 	a.dropped(err)
 }

@@ -55,7 +55,7 @@ func (a *attempt) late() bool { return !a.inTime(a.now()) }
 // before it was to be run again.
 func (a *attempt) expired() *job.Failure {
 	message := fmt.Sprintf("not begun before its deadline, %s", a.spec.Deadline.Format(time.RFC3339))
-	if a.us.Number > 1 || a.known() {
+	if a.begun.Load() || a.known() {
 		message = fmt.Sprintf("not run again before its deadline, %s", a.spec.Deadline.Format(time.RFC3339))
 		if past := a.last.Past; len(past) > 0 {
 			message += "; it failed before: " + past[len(past)-1].Error()
@@ -65,7 +65,8 @@ func (a *attempt) expired() *job.Failure {
 }
 
 // runAgain has the job run again when it is due, or at once. failure is why, nil
-// where the attempt did not fail. The job gives back its slots until then.
+// where the attempt did not fail. The job gives back its slots until then; one
+// that is to run again at once keeps them.
 //
 // A crash before the record is written leaves an interrupted attempt; one
 // between the record and the schedule leaves the message, whose next receiver
@@ -77,9 +78,11 @@ func (a *attempt) runAgain(failure *job.Failure, due time.Time) {
 		return
 	}
 	a.ended = time.Now()
-	if err := a.release(); err != nil {
-		a.dropped(err)
-		return
+	if !due.IsZero() {
+		if err := a.release(); err != nil {
+			a.dropped(err)
+			return
+		}
 	}
 	record := a.record(job.Retrying, nil)
 	record.Due, record.Ended = due, a.ended
@@ -96,6 +99,7 @@ func (a *attempt) runAgain(failure *job.Failure, due time.Time) {
 	}
 	a.tellRetry(record, failure)
 	if due.IsZero() {
+		a.abandon()
 		a.runner.handBack(a.lease)
 		return
 	}

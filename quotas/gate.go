@@ -60,6 +60,7 @@ type Gate struct {
 	inbox     string           // for answers
 	current   bool             // what there was is known
 	silent    bool             // it cannot be read, which was logged
+	dead      []string         // dispatchers that died since it began
 	sweeping  bool
 	suspects  map[suspect]time.Time // since when their jobs are gone
 }
@@ -177,6 +178,7 @@ func (g *Gate) line(name string) *line {
 	l, ok := g.lines[name]
 	if !ok {
 		l = newLine(name)
+		l.dead = slices.Clone(g.dead)
 		g.lines[name] = l
 		if g.current {
 			l.learn(Slots{Removed: true}, 0)
@@ -273,6 +275,7 @@ func (g *Gate) step() {
 		}
 		if l.idle() {
 			g.dismiss(l)
+			l.succeed()
 		}
 	}
 	blocked := g.stepSeveral()

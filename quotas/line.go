@@ -34,6 +34,7 @@ type line struct {
 	sent     []*request // to the keeper, not answered yet, in order
 	since    time.Time  // when the term was learnt
 	resting  bool       // the term is left some time yet
+	dead     []string   // dispatchers that died, until it is known whether one is the keeper
 	take     bool       // this gate must become the keeper, and so end the term
 	guests   []*guest   // whom this gate writes for, as the keeper
 	included int        // of them, in the write under way

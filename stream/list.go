@@ -16,19 +16,25 @@ import (
 )
 
 // Waiting returns up to limit jobs of the queue that are not completed, oldest
-// first: pending ones, and those that are performed now.
+// first: pending ones and those that are performed now, and then those that are
+// scheduled.
 func (q *Queue) Waiting(ctx context.Context, limit int) ([]Stored, error) {
-	messages, err := q.read(ctx, q.names.stream(), q.names.jobs(), 1, limit)
-	if err != nil {
-		return nil, explain(q.conn(), "list jobs of queue "+q.names.queue, err)
-	}
 	var jobs []Stored
-	for _, message := range messages {
-		stored, err := q.stored(message)
-		if err != nil {
-			continue // a stray: Info counts those
+	for _, subject := range []string{q.names.jobs(), q.names.laters()} {
+		if len(jobs) >= limit {
+			break
 		}
-		jobs = append(jobs, stored)
+		messages, err := q.read(ctx, q.names.stream(), subject, 1, limit-len(jobs))
+		if err != nil {
+			return nil, explain(q.conn(), "list jobs of queue "+q.names.queue, err)
+		}
+		for _, message := range messages {
+			stored, err := q.stored(message)
+			if err != nil {
+				continue // a stray: Info counts those
+			}
+			jobs = append(jobs, stored)
+		}
 	}
 	return jobs, nil
 }

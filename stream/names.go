@@ -97,6 +97,9 @@ func (n names) lane(lane Lane) string { return n.subject("job", lane.Token(), "*
 // jobs matches every pending job.
 func (n names) jobs() string { return n.subject("job.*.*") }
 
+// laters matches every scheduled job.
+func (n names) laters() string { return n.subject("later.*.*") }
+
 // anywhere matches every stored subject of an ID.
 func (n names) anywhere(id job.ID) string { return n.subject("*", "*", string(id)) }
 

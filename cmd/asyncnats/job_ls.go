@@ -79,7 +79,7 @@ func (v view) took() string {
 	switch {
 	case v.Running != nil:
 		return took(time.Since(v.Running.Since))
-	case v.outcome() != nil:
+	case v.outcome() != nil && !v.Record.Started.IsZero():
 		return took(v.Record.Ended.Sub(v.Record.Started))
 	}
 	return ""
@@ -90,6 +90,8 @@ func (v view) gist() string {
 	const most = 40
 	outcome := v.outcome()
 	switch {
+	case outcome == nil && !v.Due.IsZero():
+		return "due in " + took(time.Until(v.Due))
 	case outcome == nil:
 		return ""
 	case outcome.Failure != nil:

@@ -75,9 +75,11 @@ func (*quotaCmd) Help() string {
 }
 
 type jobCmd struct {
-	Show jobShowCmd `cmd:"" help:"Show a job."`
-	Wait jobWaitCmd `cmd:"" help:"Wait for a job and print its result."`
-	Ls   jobLsCmd   `cmd:"" help:"List the jobs of a queue."`
+	Show   jobShowCmd   `cmd:"" help:"Show a job."`
+	Wait   jobWaitCmd   `cmd:"" help:"Wait for a job and print its result."`
+	Cancel jobCancelCmd `cmd:"" help:"End jobs, pending or running."`
+	Pull   jobPullCmd   `cmd:"" help:"Take back jobs that no dispatcher was given."`
+	Ls     jobLsCmd     `cmd:"" help:"List the jobs of a queue."`
 }
 
 type deadCmd struct {
