@@ -117,9 +117,7 @@ func (a *attempt) pay() {
 		}
 		time.Sleep(ioPause)
 	}
-	a.outcome = record.Outcome
-	a.announce(record)
-	a.ack()
+	a.conclude(record)
 }
 
 // decided takes that the outcome of an attempt could not be recorded: where the

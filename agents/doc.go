@@ -24,8 +24,9 @@
 // not be the first attempt; run the handler under the lease; write the outcome
 // on the condition that nobody else wrote one, and ack. On a first attempt the
 // record is not looked at and nothing is written before the outcome, so a job
-// costs one record and one ack. What a crash leaves between two steps is said
-// where the steps are.
+// costs one record and one ack. One that fails costs one write more, between the
+// two: what is kept of it for people (bury.go). What a crash leaves between two
+// steps is said where the steps are.
 //
 // # Guarantees
 //

@@ -97,6 +97,31 @@ func FuzzDecodeRecord(f *testing.F) {
 	})
 }
 
+// FuzzDecodeDead: what is decoded means the same when it is encoded and decoded
+// again, however small it is made.
+func FuzzDecodeDead(f *testing.F) {
+	seed(f, "dead*.hex")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		entry, err := job.DecodeDead(data)
+		if err != nil {
+			return
+		}
+		for ok := true; ok; entry, ok = entry.Smaller() {
+			data, err := job.EncodeDead(entry)
+			if err != nil {
+				t.Fatalf("%#v cannot be encoded: %v", entry, err)
+			}
+			again, err := job.DecodeDead(data)
+			if err != nil {
+				t.Fatalf("%#v cannot be decoded: %v", entry, err)
+			}
+			if diff := cmp.Diff(entry, again, cmpopts.EquateEmpty()); diff != "" {
+				t.Fatalf("decoded again (-first +second):\n%s", diff)
+			}
+		}
+	})
+}
+
 // FuzzValueAsJSON: whatever the value, AsJSON returns JSON or an error, and
 // decoding it into variables of several types does not panic.
 func FuzzValueAsJSON(f *testing.F) {

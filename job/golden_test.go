@@ -95,6 +95,21 @@ var records = map[string]job.Record{
 	},
 }
 
+// dead are the entries of the golden files.
+var dead = map[string]job.Dead{
+	"dead":     {Version: 1, Body: encoded(specs["spec-minimal"]), Record: records["record-failed"]},
+	"dead-cut": {Version: 1, Body: encoded(specs["spec-minimal"]), Record: records["record-failed"], Cut: []string{job.CutStack, job.CutArg}},
+}
+
+// encoded is a spec as its message has it.
+func encoded(spec job.Spec) []byte {
+	data, err := job.EncodeSpec(spec)
+	if err != nil {
+		panic(err)
+	}
+	return data
+}
+
 func TestGoldenSpecs(t *testing.T) {
 	for name, spec := range specs {
 		t.Run(name, func(t *testing.T) {
@@ -156,10 +171,29 @@ func TestGoldenRecords(t *testing.T) {
 	}
 }
 
+func TestGoldenDead(t *testing.T) {
+	for name, entry := range dead {
+		t.Run(name, func(t *testing.T) {
+			data, err := job.EncodeDead(entry)
+			if err != nil {
+				t.Fatal(err)
+			}
+			stored := golden(t, name+".hex", annotate(t, data))
+			got, err := job.DecodeDead(undump(t, stored))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(entry, got); diff != "" {
+				t.Errorf("decoded from the golden file (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 // TestVectorsOfTheDocumentation holds the golden files against their copies
 // in docs/protocol.md.
 func TestVectorsOfTheDocumentation(t *testing.T) {
-	for _, name := range []string{"spec-minimal", "spec-full", "spec-again", "spec-priority", "record-active", "record-completed", "record-failed"} {
+	for _, name := range []string{"spec-minimal", "spec-full", "spec-again", "spec-priority", "record-active", "record-completed", "record-failed", "dead"} {
 		dump, err := os.ReadFile(filepath.Join("testdata", name+".hex"))
 		if err != nil {
 			t.Fatal(err)

@@ -55,6 +55,14 @@ func NonceAt(sequence uint64, stored time.Time) Nonce {
 	return n
 }
 
+// Next is the nonce of the job that is put again from what was kept of job n
+// under that revision: the beginning of the SHA-256 of both, the revision as 64
+// bits, big-endian.
+func (n Nonce) Next(revision uint64) Nonce {
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64(n[:], revision))
+	return Nonce(sum[:len(n)])
+}
+
 // IsZero reports whether n is the absent nonce.
 func (n Nonce) IsZero() bool { return n == Nonce{} }
 

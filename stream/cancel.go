@@ -181,6 +181,11 @@ func (q *Queue) settle(ctx context.Context, id job.ID, spec job.Spec, record job
 		return out, nil
 	}
 	record.State = job.Completed
+	if stored && !record.EndedAs(job.KindCancelled) {
+		if err := q.Bury(ctx, id, job.Dead{Version: job.DeadVersion, Body: message.Body, Record: record}); errors.Is(err, ErrUnanswered) {
+			return Cancelled{}, err // what else is wrong holds up nothing
+		}
+	}
 	if _, err := q.Write(ctx, id, record, revision, keepFailure(spec.Keep)); err != nil && !errors.Is(err, kv.ErrConflict) {
 		return Cancelled{}, err
 	}

@@ -55,50 +55,28 @@ func (q *Queue) Recent(ctx context.Context, limit int, keep func(KeptRecord) boo
 		return nil, explain(q.conn(), step, err)
 	}
 	state := bucket.CachedInfo().State
+	prefix := "$KV." + recordsBucket(q.ns.name) + "." + q.names.queue + "."
 	var found []KeptRecord
-	upTo := state.LastSeq + 1
-	for window := uint64(4 * limit); upTo > state.FirstSeq && len(found) < limit; window *= 4 {
-		from := max(state.FirstSeq, upTo-min(upTo, window))
-		records, err := q.recordsBetween(ctx, from, upTo)
+	if limit < 1 {
+		return found, nil
+	}
+	for message, err := range q.backwards(ctx, bucket.CachedInfo().Config.Name, prefix+"*", state, 4*limit) {
 		if err != nil {
 			return nil, explain(q.conn(), step, err)
 		}
-		for _, record := range slices.Backward(records) {
-			if keep(record) && len(found) < limit {
-				found = append(found, record)
-			}
-		}
-		upTo = from
-	}
-	return found, nil
-}
-
-// recordsBetween reads the queue's records with revisions in [from, upTo),
-// oldest first. Markers and records that cannot be read are left out.
-func (q *Queue) recordsBetween(ctx context.Context, from, upTo uint64) ([]KeptRecord, error) {
-	bucket := recordsBucket(q.ns.name)
-	prefix := "$KV." + bucket + "." + q.names.queue + "."
-	var records []KeptRecord
-	for from < upTo {
-		messages, err := q.read(ctx, "KV_"+bucket, prefix+"*", from, min(pageSize, int(upTo-from)))
+		record, err := job.DecodeRecord(message.Data)
 		if err != nil {
-			return nil, err
+			continue // a marker, or of a later release
 		}
-		for _, message := range messages {
-			if message.Sequence >= upTo {
-				return records, nil
-			}
-			from = message.Sequence + 1
-			record, err := job.DecodeRecord(message.Data)
-			if err == nil {
-				records = append(records, KeptRecord{ID: job.ID(strings.TrimPrefix(message.Subject, prefix)), Record: record})
-			}
+		kept := KeptRecord{ID: job.ID(strings.TrimPrefix(message.Subject, prefix)), Record: record}
+		if !keep(kept) {
+			continue
 		}
-		if len(messages) == 0 {
+		if found = append(found, kept); len(found) == limit {
 			break
 		}
 	}
-	return records, nil
+	return found, nil
 }
 
 // Info is what is known of a queue.

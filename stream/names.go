@@ -173,6 +173,33 @@ func (n names) record(id job.ID) string { return n.queue + "." + string(id) }
 // records matches the keys of all records of the queue.
 func (n names) records() string { return n.queue + ".*" }
 
+// dead is the key of what is kept of a job that failed: its task is written as
+// in a lane.
+func (n names) dead(task string, id job.ID) string {
+	return n.queue + "." + taskToken(task) + "." + string(id)
+}
+
+// deadOf matches the keys of what is kept of failed jobs of a task, or of all
+// for the empty one.
+func (n names) deadOf(task string) string {
+	if task == "" {
+		task = "*"
+	}
+	return n.dead(task, "*")
+}
+
+// deadJob matches the keys of what is kept of failed jobs of an ID.
+func (n names) deadJob(id job.ID) string { return n.dead("*", id) }
+
+// deadID reads the ID in what dead writes.
+func (n names) deadID(key string) (job.ID, error) {
+	parts := strings.Split(key, ".")
+	if len(parts) != 3 || parts[0] != n.queue {
+		return "", fmt.Errorf("key %q is not that of a failed job of queue %s", key, n.queue)
+	}
+	return job.ParseID(parts[2])
+}
+
 func (n names) laneKey(lane Lane) string { return "lane." + n.queue + "." + lane.Token() }
 
 func (n names) laneKeys() string { return "lane." + n.queue + ".*" }
@@ -230,6 +257,9 @@ func toDispatcher(namespace, dispatcher, verb string) string {
 func streamPrefix(namespace string) string { return strings.ToUpper(namespace) + "_" }
 
 func recordsBucket(namespace string) string { return streamPrefix(namespace) + "JOBS" }
+
+// deadBucket is the bucket of what is kept of failed jobs.
+func deadBucket(namespace string) string { return streamPrefix(namespace) + "DEAD" }
 
 // quotasBucket is the bucket whose keys package quotas makes.
 func quotasBucket(namespace string) string { return streamPrefix(namespace) + "QUOTAS" }

@@ -44,6 +44,9 @@ func (c *jobShowCmd) Run(ctx context.Context, a *app) error {
 		return printJSON(a.out, view)
 	}
 	printView(a.out, view)
+	if outcome := view.outcome(); outcome != nil && !outcome.Succeeded() && !view.Record.EndedAs(job.KindCancelled) {
+		fmt.Fprintf(a.err, "every attempt: asyncnats dead show %s%s\n", view.ID, onQueue(view.Queue))
+	}
 	return nil
 }
 
