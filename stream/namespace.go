@@ -31,6 +31,7 @@ type buckets struct {
 	records *kv.Bucket[job.Record]
 	lanes   *kv.Bucket[laneEntry]
 	pauses  *kv.Bucket[pauseEntry]
+	crons   *kv.Bucket[Recurring]
 }
 
 var records = kv.Codec[job.Record]{Encode: job.EncodeRecord, Decode: job.DecodeRecord}
@@ -71,6 +72,7 @@ func (ns *Namespace) createBuckets(ctx context.Context, replicas int) (b buckets
 		return b, err
 	}
 	b.pauses = kv.View(b.lanes, kv.JSON[pauseEntry]())
+	b.crons = kv.View(b.lanes, kv.JSON[Recurring]())
 	return b, kv.Make(ctx, ns.js, kv.Config{
 		Bucket:      quotasBucket(ns.name),
 		Description: "asyncnats quotas",
@@ -88,6 +90,7 @@ func (ns *Namespace) openBuckets(ctx context.Context) (b buckets, err error) {
 		return b, err
 	}
 	b.pauses = kv.View(b.lanes, kv.JSON[pauseEntry]())
+	b.crons = kv.View(b.lanes, kv.JSON[Recurring]())
 	return b, nil
 }
 
