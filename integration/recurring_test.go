@@ -225,6 +225,8 @@ func TestRecurringJobIsReplaced(t *testing.T) {
 		if n := k.count(); n != 10 {
 			s.Errorf("%d ticks, want 10", n)
 		}
+		time.Sleep(12 * time.Second)
+		wantStored(s, 1) // of all the chains one goes on
 	})
 }
 

@@ -53,7 +53,7 @@ var Transitions = []Transition{
 	{Active, Retrying, "failed, to be tried again later"},
 	{Active, Waiting, "returned a call"},
 	{Retrying, Pending, "due"},
-	{Retrying, Completed, "cancelled"},
+	{Retrying, Completed, "cancelled, or its deadline passed"},
 	{Waiting, Callbacks, "the jobs it waits for ended, something owed"},
 	{Waiting, Completed, "the jobs it waits for ended"},
 	{Callbacks, Completed, "nothing owed any more"},

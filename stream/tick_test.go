@@ -227,3 +227,35 @@ func TestRepeatRefuses(t *testing.T) {
 		}
 	})
 }
+
+// A tick whose job was performed before its recurring job was replaced is put
+// again as the same job, which is then found to be done.
+func TestTickOfAReplacedJobIsTheSame(t *testing.T) {
+	inBubble(t, func(t *testing.T, _ *natstest.Server, q *Queue) {
+		r := Recurring{Name: "r", Expression: "@hourly"}
+		var specs []job.Spec
+		for range 2 {
+			timer := cronTimer("r", repeat(t, q, r))
+			if err := q.publish(t.Context(), r.chain(q.names, timer.Nonce, time.Now().Add(time.Hour).Truncate(time.Hour), time.Time{})); err != nil {
+				t.Fatal(err)
+			}
+			due, _ := fired(t, q, timer)
+			due.Fired = due.At.Add(-tickLead)
+			if err := q.Tick(t.Context(), due, time.Time{}); err != nil {
+				t.Fatal(err)
+			}
+			pulled, err := q.Pull(t.Context(), tickID("r", due.At), job.Nonce{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			spec, err := pulled.Spec()
+			if err != nil {
+				t.Fatal(err)
+			}
+			specs = append(specs, spec)
+		}
+		if specs[0].Nonce != specs[1].Nonce || !specs[1].Again {
+			t.Errorf("put as %+v, then as %+v", specs[0], specs[1])
+		}
+	})
+}
