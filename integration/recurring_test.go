@@ -66,6 +66,17 @@ func (k *ticker) wantEach(s *story, name string, first time.Time, every time.Dur
 	}
 }
 
+// tickOf reads the tick of a job's ID, in seconds since 1970.
+func tickOf(t *testing.T, id job.ID) int64 {
+	t.Helper()
+	_, tick, _ := strings.Cut(strings.TrimPrefix(string(id), "cron/"), "/")
+	unix, err := strconv.ParseInt(tick, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return unix
+}
+
 func repeat(s *story, name, expression string, call asyncnats.Call[asyncnats.None], c asyncnats.RecurringConfig) {
 	s.Helper()
 	if err := asyncnats.Repeat(s.Context(), s.queue, name, expression, call, c); err != nil {
