@@ -16,6 +16,8 @@ var (
 	ErrNoJob = stream.ErrNoJob
 	// ErrExists: a job with the chosen ID is not completed yet.
 	ErrExists = stream.ErrExists
+	// ErrNoRecurring: there is no recurring job of that name.
+	ErrNoRecurring = stream.ErrNoRecurring
 	// ErrAssigned: a dispatcher was given the job already.
 	ErrAssigned = stream.ErrAssigned
 	// ErrCompleted: the job is over.

@@ -104,9 +104,9 @@ func (t Task[A, R]) Priority(p job.Priority) Task[A, R] { t.options.priority = p
 
 // Within gives the jobs a deadline: one that has not begun when d has passed
 // since it was put or, where it is to begin later, since then, is not begun any
-// more, and fails with job.KindExpired. A retry does not begin after it either,
-// nor does it move it. 0, the default, is no deadline. It costs a job one write
-// more. zc.async: begin_by (FEATURES 99–101).
+// more, and fails with job.KindExpired, also where nobody would take it. A retry
+// does not begin after it either, nor does it move it. 0, the default, is no
+// deadline. It costs a job three writes more. zc.async: begin_by (FEATURES 99–101).
 func (t Task[A, R]) Within(d time.Duration) Task[A, R] { t.options.within = d; return t }
 
 // UniqueBy makes the jobs unique by what f takes of their argument, in any form

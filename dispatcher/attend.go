@@ -17,8 +17,16 @@ func (s *station) attend(ctx context.Context) {
 
 // act does what a timer was set for.
 func (s *station) act(ctx context.Context, due stream.Due) error {
-	if due.Kind == stream.TimerDeadline {
+	switch due.Kind {
+	case stream.TimerDeadline:
 		return s.queue.Expire(ctx, due)
+	case stream.TimerCron:
+		return s.queue.Tick(ctx, due, s.link.Clock.Now())
 	}
 	return errors.New("of a kind that this release does not know: upgrade this dispatcher")
+}
+
+// keepRecurring sees to it that the queue's recurring jobs recur.
+func (s *station) keepRecurring(ctx context.Context) {
+	s.watch(ctx, "recurring jobs", func() error { return s.queue.KeepRecurring(ctx) })
 }

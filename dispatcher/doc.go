@@ -5,7 +5,8 @@
 // and what to do with a job is the agents' (package agents); who is alive is the
 // roster's (package internal/roster). A site (site.go) is all that a dispatcher
 // works on, a station (station.go) its work in one queue: it follows the agents and
-// pauses that are stored. Any number of dispatchers, in any number of processes,
+// pauses that are stored, and looks after the timers of the queue that have fired
+// (attend.go). Any number of dispatchers, in any number of processes,
 // share the queues of a namespace.
 //
 // # Guarantees

@@ -119,6 +119,7 @@ func (s *station) run(intake, work context.Context) {
 	})
 	watches.Go(func() { s.watchLanes(intake) })
 	watches.Go(func() { s.attend(intake) })
+	watches.Go(func() { s.keepRecurring(intake) })
 	<-intake.Done()
 	watches.Wait()
 	s.runs.Wait()

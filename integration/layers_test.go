@@ -15,7 +15,7 @@ const module = "github.com/asyncnats/asyncnats"
 var layers = map[string][]string{
 	"job":           {},
 	"kv":            {},
-	"stream":        {"job", "kv"},
+	"stream":        {"job", "kv", "internal/cron"},
 	"quotas":        {"job", "kv", "internal/mailbox"},
 	"agents":        {"job", "kv", "stream", "quotas", "internal/mailbox", "internal/roster"},
 	"dispatcher":    {"job", "stream", "quotas", "agents", "internal/instance", "internal/mailbox", "internal/roster"},
@@ -24,6 +24,8 @@ var layers = map[string][]string{
 	"integration":   {},
 	// The one goroutine that owns a state, and those who have it do something.
 	"internal/mailbox": {},
+	// When something recurs.
+	"internal/cron": {},
 	// Who this process is.
 	"internal/instance": {},
 	// The dispatchers and their agents, as they are stored; for those who run them

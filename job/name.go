@@ -40,6 +40,7 @@ var (
 	queueRule = word("queue")
 	agentRule = word("agent")
 	quotaRule = word("quota")
+	cronRule  = word("recurring job")
 	taskRule  = rule{
 		what: "task", longest: 128, extra: "-_", dotted: true,
 		text: "1 to 128 letters, digits, '-' or '_', in parts joined by single dots, like image.thumbnail",
@@ -89,6 +90,10 @@ func CheckQueue(name string) error { return queueRule.check(name) }
 // CheckAgent reports whether name may be an agent's. The error is a
 // [*NameError].
 func CheckAgent(name string) error { return agentRule.check(name) }
+
+// CheckRecurring reports whether name may be a recurring job's. The error is a
+// [*NameError].
+func CheckRecurring(name string) error { return cronRule.check(name) }
 
 // CheckTask reports whether name may be a task's. The error is a
 // [*NameError].

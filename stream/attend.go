@@ -30,7 +30,8 @@ type Due struct {
 	// Again is how many times it was set again after it had fired.
 	Again int
 
-	sequence uint64 // of its message
+	sequence uint64    // of its message
+	last     time.Time // of a recurring job: the tick before
 }
 
 // Attend takes timers that have fired, with the other dispatchers of the queue,
@@ -118,8 +119,10 @@ func (q *Queue) dueOf(msg jetstream.Msg) (Due, error) {
 	if err != nil {
 		return Due{}, err
 	}
-	again, _ := strconv.Atoi(msg.Headers().Get(headerAgain)) // absent: the first time
+	last, _ := time.Parse(time.RFC3339, msg.Headers().Get(headerLast)) // absent: none
+	again, _ := strconv.Atoi(msg.Headers().Get(headerAgain))           // absent: the first time
 	return Due{
-		Timer: timer, At: due(msg.Headers()), Fired: meta.Timestamp, Again: again, sequence: meta.Sequence.Stream,
+		Timer: timer, At: due(msg.Headers()), Fired: meta.Timestamp, Again: again,
+		sequence: meta.Sequence.Stream, last: last,
 	}, nil
 }

@@ -43,7 +43,7 @@ type Cancelled struct {
 func (q *Queue) Cancel(ctx context.Context, id job.ID, nonce job.Nonce) (Cancelled, error) {
 	cancelled, err := q.stop(ctx, id, nonce, stopping{
 		kind: job.KindCancelled,
-		failure: func(record job.Record) *job.Failure {
+		failure: func(job.Record) *job.Failure {
 			return &job.Failure{Kind: job.KindCancelled, Message: "cancelled"}
 		},
 	})

@@ -15,6 +15,8 @@ var (
 	ErrExists = errors.New("a job with this ID exists")
 	// ErrNoJob: there is neither a pending job nor a record of that ID.
 	ErrNoJob = errors.New("no such job")
+	// ErrNoRecurring: there is no recurring job of that name.
+	ErrNoRecurring = errors.New("no such recurring job")
 	// ErrAssigned: the job was given to a dispatcher already.
 	ErrAssigned = errors.New("a dispatcher was given the job already")
 	// ErrCompleted: the job is over.

@@ -246,6 +246,9 @@ func (n names) parseJob(subject string) (Lane, job.ID, error) {
 	return lane, id, err
 }
 
+// cron is the key of a recurring job.
+func (n names) cron(name string) string { return "cron." + n.queue + "." + name }
+
 // event is where it is told what happened in the queue.
 func (n names) event(what string) string { return n.subject("event", what) }
 

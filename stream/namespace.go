@@ -31,6 +31,7 @@ type buckets struct {
 	records *kv.Bucket[job.Record]
 	lanes   *kv.Bucket[laneEntry]
 	pauses  *kv.Bucket[pauseEntry]
+	crons   *kv.Bucket[Recurring]
 }
 
 var records = kv.Codec[job.Record]{Encode: job.EncodeRecord, Decode: job.DecodeRecord}
@@ -74,6 +75,7 @@ func (ns *Namespace) createBuckets(ctx context.Context, replicas int) (b buckets
 	if err := kv.Make(ctx, ns.js, deadConfig(ns.name, replicas)); err != nil {
 		return b, err
 	}
+	b.crons = kv.View(b.lanes, kv.JSON[Recurring]())
 	return b, kv.Make(ctx, ns.js, kv.Config{
 		Bucket:      quotasBucket(ns.name),
 		Description: "asyncnats quotas",
@@ -91,6 +93,7 @@ func (ns *Namespace) openBuckets(ctx context.Context) (b buckets, err error) {
 		return b, err
 	}
 	b.pauses = kv.View(b.lanes, kv.JSON[pauseEntry]())
+	b.crons = kv.View(b.lanes, kv.JSON[Recurring]())
 	return b, nil
 }
 

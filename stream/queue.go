@@ -91,13 +91,26 @@ func (q *Queue) Gone(ctx context.Context, id job.ID, nonce job.Nonce) (bool, err
 // findLatest returns the last message of the job with that ID, wherever in the
 // queue it is, as the leader knows it. stored is false where there is none.
 func (q *Queue) findLatest(ctx context.Context, id job.ID) (found Stored, stored bool, err error) {
+	step := fmt.Sprintf("look for job %s in queue %s", id, q.names.queue)
+	message, err := q.latestOn(ctx, step, q.names.anywhere(id))
+	if err != nil || message == nil {
+		return Stored{}, false, err
+	}
+	if found, err = q.stored(message); err != nil {
+		return Stored{}, false, fmt.Errorf("%s: %w", step, err)
+	}
+	return found, true, nil
+}
+
+// latestOn returns the last message on a subject, wildcards allowed, as the
+// leader knows it; nil where there is none.
+func (q *Queue) latestOn(ctx context.Context, step, last string) (*jetstream.RawStreamMsg, error) {
 	ctx, cancel := withTimeout(ctx, q.ns.js.Options().DefaultTimeout)
 	defer cancel()
-	step := fmt.Sprintf("look for job %s in queue %s", id, q.names.queue)
 	subject := kv.APIPrefix(q.ns.js) + "STREAM.MSG.GET." + q.names.stream()
-	reply, err := q.conn().RequestWithContext(ctx, subject, []byte(`{"last_by_subj":`+strconv.Quote(q.names.anywhere(id))+`}`))
+	reply, err := q.conn().RequestWithContext(ctx, subject, []byte(`{"last_by_subj":`+strconv.Quote(last)+`}`))
 	if err != nil {
-		return Stored{}, false, explain(q.conn(), step, err, subject)
+		return nil, explain(q.conn(), step, err, subject)
 	}
 	var answer struct {
 		Error   *jetstream.APIError `json:"error"`
@@ -109,24 +122,20 @@ func (q *Queue) findLatest(ctx context.Context, id job.ID) (found Stored, stored
 		} `json:"message"`
 	}
 	if err := json.Unmarshal(reply.Data, &answer); err != nil {
-		return Stored{}, false, fmt.Errorf("%s: %w", step, err)
+		return nil, fmt.Errorf("%s: %w", step, err)
 	}
 	switch {
 	case answer.Error == nil:
 	case errors.Is(answer.Error, jetstream.ErrMsgNotFound):
-		return Stored{}, false, nil
+		return nil, nil
 	case errors.Is(answer.Error, jetstream.ErrStreamNotFound):
-		return Stored{}, false, fmt.Errorf("%s: %w", step, ErrNoQueue)
+		return nil, fmt.Errorf("%s: %w", step, ErrNoQueue)
 	default:
-		return Stored{}, false, explain(q.conn(), step, answer.Error)
+		return nil, explain(q.conn(), step, answer.Error)
 	}
-	found, err = q.stored(&jetstream.RawStreamMsg{
+	return &jetstream.RawStreamMsg{
 		Subject: answer.Message.Subject, Sequence: answer.Message.Sequence, Time: answer.Message.Time, Data: answer.Message.Data,
-	})
-	if err != nil {
-		return Stored{}, false, fmt.Errorf("%s: %w", step, err)
-	}
-	return found, true, nil
+	}, nil
 }
 
 func (q *Queue) stored(found *jetstream.RawStreamMsg) (Stored, error) {

@@ -175,5 +175,6 @@ func storedMessage(reply *nats.Msg) (*jetstream.RawStreamMsg, error) {
 	}
 	return &jetstream.RawStreamMsg{
 		Subject: reply.Header.Get(jetstream.SubjectHeader), Sequence: sequence, Time: stored, Data: reply.Data,
+		Header: reply.Header,
 	}, nil
 }

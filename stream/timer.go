@@ -24,15 +24,19 @@ type Timer struct {
 // TimerKind is what a timer is for.
 type TimerKind string
 
-// TimerDeadline ends a job that has not begun: see [Queue.Expire].
-const TimerDeadline TimerKind = "deadline"
+const (
+	// TimerDeadline ends a job that has not begun: see [Queue.Expire].
+	TimerDeadline TimerKind = "deadline"
+	// TimerCron puts the next job of a recurring one: see [Queue.Tick].
+	TimerCron TimerKind = "cron"
+)
 
 func (t Timer) token() string { return string(t.Kind) + "." + t.Of + "." + t.Nonce.String() }
 
 // headerAgain counts how many times a timer was set again after it had fired.
 const headerAgain = "Asyncnats-Again"
 
-// timer makes the message of a timer that fires at the given time, by the
+// timerMessage makes the message of a timer that fires at the given time, by the
 // server's clock, up to 0.3 s late, and says that it is due at another. It takes
 // the place of one of that name that has not fired.
 func (n names) timerMessage(t Timer, fires, due time.Time) *nats.Msg {

@@ -28,7 +28,7 @@ Exit codes:
   1  not done: the message says why
   2  wrong usage
   3  the job failed (put --wait, job wait)
-  4  no such queue, quota, job, dispatcher or agent
+  4  no such queue, quota, job, recurring job, dispatcher or agent
   5  the server is not there, or cannot be used: too old, without JetStream, refuses this user
 `
 
@@ -79,6 +79,7 @@ func code(err error) int {
 		{asyncnats.ErrNoJob, exitNotFound},
 		{asyncnats.ErrNoDispatcher, exitNotFound},
 		{asyncnats.ErrNoAgent, exitNotFound},
+		{asyncnats.ErrNoRecurring, exitNotFound},
 		{asyncnats.ErrOutcomeNotKept, exitNotFound},
 		{asyncnats.ErrServer, exitUnreachable},
 		{asyncnats.ErrPermission, exitUnreachable},

@@ -37,6 +37,7 @@ type cli struct {
 	Queue    queueCmd    `cmd:"" help:"Create, list, show and remove queues."`
 	Quota    quotaCmd    `cmd:"" help:"Limit how many jobs run at once: create, resize, list, show and remove quotas."`
 	Put      putCmd      `cmd:"" help:"Put a job on a queue."`
+	Cron     cronCmd     `cmd:"" help:"Put a job again and again, as cron does."`
 	Job      jobCmd      `cmd:"" help:"Show, list and wait for jobs."`
 	Dead     deadCmd     `cmd:"" help:"List, show, put again and remove jobs that failed."`
 	Dispatch dispatchCmd `cmd:"" help:"Perform jobs by running commands."`
@@ -72,6 +73,23 @@ func (*quotaCmd) Help() string {
 
     asyncnats quota create gpu --size 2
     asyncnats put image.render '"cat.png"' --quota gpu`
+}
+
+type cronCmd struct {
+	Add    cronAddCmd    `cmd:"" help:"Have a job put again and again."`
+	Ls     cronLsCmd     `cmd:"" help:"List the recurring jobs of a queue."`
+	Pause  cronPauseCmd  `cmd:"" help:"Have a recurring job put no more jobs."`
+	Resume cronResumeCmd `cmd:"" help:"Have it put jobs again."`
+	Run    cronRunCmd    `cmd:"" help:"Put one of its jobs now."`
+	Rm     cronRmCmd     `cmd:"" help:"Remove a recurring job."`
+}
+
+// Help is shown below the usage.
+func (*cronCmd) Help() string {
+	return `A recurring job is stored, and recurs as long as any dispatcher of its queue runs. Each tick is a job of its own.
+
+    asyncnats cron add nightly '30 3 * * *' report.build --tz Europe/Berlin
+    asyncnats cron add pulse '@every 90s' health.check`
 }
 
 type jobCmd struct {

@@ -1,0 +1,66 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/asyncnats/asyncnats"
+	"github.com/asyncnats/asyncnats/job"
+)
+
+// Recurring jobs and deadlines of a queue with three replicas, whose leader dies:
+// no tick is lost or comes twice, and what is not begun ends.
+func TestClusterKeepsTimers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("three servers in real time")
+	}
+	c := startCluster(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	client, err := asyncnats.Connect(ctx, c.connect(t), asyncnats.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	queue, err := client.CreateQueue(ctx, job.DefaultQueue, asyncnats.QueueConfig{Replicas: 3, AckWait: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := newTicker()
+	for range 2 {
+		c.dispatch(t, k.config().Handlers...)
+	}
+	if err := asyncnats.Repeat(ctx, queue, "pulse", "@every 1s", ticking.Call("x"), asyncnats.RecurringConfig{}); err != nil {
+		t.Fatal(err)
+	}
+	lonely, err := asyncnats.Put(ctx, queue, shout.Call("x").Within(12*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(5 * time.Second)
+	leader := c.leader(t, "ASYNC_default")
+	c.stop(leader)
+	time.Sleep(2 * time.Second)
+	c.start(t, leader)
+	if _, err := lonely.Wait(ctx); !errors.Is(err, job.ErrTimeout) {
+		t.Errorf("job that nobody takes ended as %v", err)
+	}
+	if err := queue.RemoveRecurring(ctx, "pulse"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(8 * time.Second) // what the leader's death has delayed
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	first, last := time.Now().Unix(), int64(0)
+	for id, runs := range k.runs {
+		unix := tickOf(t, id)
+		first, last = min(first, unix), max(last, unix)
+		if len(runs) != 1 {
+			t.Errorf("%s ran %d times", id, len(runs))
+		}
+	}
+	if n := int64(len(k.runs)); n < 8 || n != last-first+1 {
+		t.Errorf("%d ticks ran between %d and %d", n, first, last)
+	}
+}
