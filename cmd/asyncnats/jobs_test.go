@@ -198,7 +198,7 @@ func TestErrors(t *testing.T) {
 		{"illegal ID", []string{"put", "a", "--id", "a b"}, exitUsage, "illegal job ID"},
 		{"illegal namespace", []string{"queue", "ls", "--namespace", "UPPER"}, exitUsage, "illegal namespace"},
 		{"not JSON", []string{"put", "a", "hello"}, exitUsage, `hello is not JSON (invalid character 'h' looking for beginning of value): text needs quotes, like '"hello"'`},
-		{"ID of several", []string{"put", "a", "--id", "x", "--count", "2"}, exitUsage, "--id is for one job"},
+		{"ID of several", []string{"put", "a", "--id", "x", "--count", "2"}, exitUsage, "--id and --unique are for one job"},
 		{"count", []string{"put", "a", "--count", "0"}, exitUsage, "--count 0"},
 		{"keep", []string{"put", "a", "--keep", "long"}, exitUsage, "must be none, default or a positive duration"},
 		{"once and again", []string{"put", "a", "--once", "--retry-interrupts", "2"}, exitUsage, "--retry-interrupts and --once can't be used together"},
