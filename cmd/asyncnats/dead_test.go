@@ -85,6 +85,10 @@ func TestDead(t *testing.T) {
 	for _, id := range []string{"job-0", "job-1", "job-2", "job-4"} {
 		x.run("", "job", "wait", id, "--timeout", "10s")
 	}
+	if out := x.ok("job", "retry", "job-4"); out != "1 job put again\n" {
+		t.Errorf("job retry: %s", out)
+	}
+	x.run("", "job", "wait", "job-4", "--timeout", "10s")
 	if r := x.run("", "dead", "rm", "job-0", "none"); r.code != exitNotFound || r.out != "1 failed job removed\n" {
 		t.Errorf("%+v", r)
 	}

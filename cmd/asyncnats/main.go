@@ -97,6 +97,7 @@ type jobCmd struct {
 	Wait   jobWaitCmd   `cmd:"" help:"Wait for a job and print its result."`
 	Cancel jobCancelCmd `cmd:"" help:"End jobs, pending or running."`
 	Pull   jobPullCmd   `cmd:"" help:"Take back jobs that no dispatcher was given."`
+	Retry  jobRetryCmd  `cmd:"" help:"Put jobs again that failed."`
 	Ls     jobLsCmd     `cmd:"" help:"List the jobs of a queue."`
 }
 
