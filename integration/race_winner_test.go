@@ -17,7 +17,7 @@ import (
 	"github.com/asyncnats/asyncnats/job"
 )
 
-var raceRuns = flag.Int("race.runs", 1000, "how often each race is run")
+var raceRuns = flag.Int("race.runs", 200, "how often each race is run")
 
 // A job that is cancelled just when something else happens to it has one outcome,
 // and everybody is told the same (FEATURES, trap 12): whoever cancels, whoever
@@ -78,7 +78,7 @@ func TestOneWinner(t *testing.T) {
 			won, lost := 0, 0
 			var racers sync.WaitGroup
 			runs := make(chan struct{})
-			for range 32 {
+			for range 64 {
 				racers.Go(func() {
 					for range runs {
 						j, err := asyncnats.Put(t.Context(), queue, race.call())
