@@ -113,7 +113,7 @@ func (a *attempt) record(state job.State, outcome *job.Outcome) job.Record {
 	record := job.Record{
 		Version: job.RecordVersion, Nonce: a.spec.Nonce, Task: a.lease.Lane.Task, Quotas: a.lease.Lane.Quotas(), Priority: a.lease.Lane.Priority, State: state,
 		Attempt: a.us, Tally: a.tally, Message: a.spec.Attempt, Outcome: outcome,
-		By: a.spec.By, Put: a.lease.Stored.Stored, Started: a.began,
+		By: a.spec.By, Put: a.put(), Started: a.began,
 	}
 	if a.known() {
 		record.Past = a.last.Past
@@ -123,6 +123,19 @@ func (a *attempt) record(state job.State, outcome *job.Outcome) job.Record {
 		a.sign(outcome.Failure)
 	}
 	return record
+}
+
+// put is when the job was put: when its message was stored or, where that is a
+// schedule that fired, when the one before was or, by the putter's clock, when it
+// was made.
+func (a *attempt) put() time.Time {
+	switch {
+	case a.known() && !a.last.Put.IsZero():
+		return a.last.Put
+	case !a.spec.Begin.IsZero() && !a.spec.At.IsZero():
+		return a.spec.At
+	}
+	return a.lease.Stored.Stored
 }
 
 // sign says in a Failure on whose account it is.

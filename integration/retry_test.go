@@ -113,6 +113,9 @@ func TestRetries(t *testing.T) {
 				if r.Attempt.Number != len(row.attempts) || r.Tally != row.tally || len(r.Past) != row.past {
 					s.Errorf("record of attempt %d, %+v, %d past failures", r.Attempt.Number, r.Tally, len(r.Past))
 				}
+				if !r.Put.Equal(begin) {
+					s.Errorf("put %v after it was", r.Put.Sub(begin))
+				}
 				for i, f := range r.Past {
 					if f.Kind != job.KindError || f.Message != "broken" || f.Attempt == 0 || f.Dispatcher == "" || i > 0 && f.Attempt <= r.Past[i-1].Attempt {
 						s.Errorf("past failure %d: %+v", i, f)

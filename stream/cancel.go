@@ -43,8 +43,8 @@ type Cancelled struct {
 func (q *Queue) Cancel(ctx context.Context, id job.ID, nonce job.Nonce) (Cancelled, error) {
 	cancelled, err := q.stop(ctx, id, nonce, stopping{
 		kind: job.KindCancelled,
-		failure: func(job.Record) *job.Failure {
-			return &job.Failure{Kind: job.KindCancelled, Message: "cancelled"}
+		failure: func(record job.Record) *job.Failure {
+			return &job.Failure{Kind: job.KindCancelled, Message: fmt.Sprintf("it was %s", record.State)}
 		},
 	})
 	if err != nil {
