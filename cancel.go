@@ -67,6 +67,6 @@ type Pulled struct {
 func (p Pulled) Call() Call[job.Value] {
 	return Call[job.Value]{options{
 		task: p.Spec.Task, id: string(p.ID), arg: p.Spec.Arg, quotas: p.Spec.Quotas,
-		timeout: p.Spec.Timeout, keep: p.Spec.Keep, retry: p.Spec.Retry, begin: p.Spec.Begin,
+		priority: p.Spec.Priority, timeout: p.Spec.Timeout, keep: p.Spec.Keep, retry: p.Spec.Retry, begin: p.Spec.Begin,
 	}}
 }

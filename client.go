@@ -191,7 +191,7 @@ func (c *Client) spec(o options) (job.Spec, error) {
 	begin, deadline := o.times(now)
 	return job.Spec{
 		Version: job.SpecVersion, Nonce: job.NewNonce(), Task: o.task, Arg: arg,
-		Quotas: o.quotas, Timeout: o.timeout, Keep: o.keep, Retry: o.retry,
+		Quotas: o.quotas, Priority: o.priority, Timeout: o.timeout, Keep: o.keep, Retry: o.retry,
 		Begin: begin, Deadline: deadline,
 		By: c.name, At: now,
 	}, nil

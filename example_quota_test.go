@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"sync"
+	"time"
 
 	"github.com/asyncnats/asyncnats"
 	"github.com/asyncnats/asyncnats/job"
@@ -102,4 +103,30 @@ func ExampleQueue_Limit() {
 	// true
 	// scanned first page <nil>
 	// 2 0 false
+}
+
+// A rate limit counts starts, whatever becomes of the jobs.
+func ExampleQueue_RateLimit() {
+	mail := asyncnats.Define[string, string]("mail.send").Quota("mail")
+	queue, stop := dispatch(mail.Handle(func(_ context.Context, to string) (string, error) {
+		return "sent to " + to, nil
+	}))
+	defer stop()
+	ctx := context.Background()
+	if err := queue.RateLimit(ctx, "mail", 100, time.Hour); err != nil {
+		log.Fatal(err)
+	}
+	j, err := asyncnats.Put(ctx, queue, mail.Call("ada"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(j.Wait(ctx))
+	quota, err := queue.Quota(ctx, "mail")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(quota.Size, "per", quota.Period, "of which are left", quota.Rate.Left)
+	// Output:
+	// sent to ada <nil>
+	// 100 per 1h0m0s of which are left 99
 }

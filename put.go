@@ -30,7 +30,11 @@ func Put[R any](ctx context.Context, q *Queue, call Call[R]) (*Job[R], error) {
 	if err != nil {
 		return nil, fmt.Errorf("asyncnats: put %s: %w", call.options.task, err)
 	}
-	err = opened.Put(ctx, entry)
+	store := opened.Put
+	if call.options.replace {
+		store = opened.Replace
+	}
+	err = store(ctx, entry)
 	if holder, taken := errors.AsType[*stream.ExistsError](err); taken {
 		return newJob[R](q, holder.ID, holder.Nonce), fmt.Errorf("asyncnats: %w", err)
 	}
@@ -51,7 +55,9 @@ func PutMany[R any](ctx context.Context, q *Queue, calls ...Call[R]) ([]*Job[R],
 	}
 	entries := make([]stream.Entry, len(calls))
 	for i, call := range calls {
-		if entries[i], err = q.client.entry(call.options); err == nil {
+		if call.options.replace {
+			err = errors.New("a job that replaces another cannot be put with others: put it by itself")
+		} else if entries[i], err = q.client.entry(call.options); err == nil {
 			err = q.known(ctx, call.options.quotas)
 		}
 		if err != nil {
@@ -74,9 +80,9 @@ func (c *Client) entry(o options) (stream.Entry, error) {
 	if err != nil {
 		return stream.Entry{}, err
 	}
-	if o.id == "" {
-		return stream.Entry{ID: job.NewID(), Spec: spec}, nil
+	id, err := o.jobID()
+	if err != nil || id != "" {
+		return stream.Entry{ID: id, Chosen: true, Spec: spec}, err
 	}
-	id, err := job.ParseID(o.id)
-	return stream.Entry{ID: id, Chosen: true, Spec: spec}, err
+	return stream.Entry{ID: job.NewID(), Spec: spec}, nil
 }

@@ -11,6 +11,8 @@ import (
 
 // Quota is a quota as it was at a moment: its size, who has its slots, in the
 // order in which they got them, and who waits, in the order in which they will.
+// That of a rate limit has a Period, and a Rate which says how many may start now
+// or in how long the next may; its holders are the jobs that run.
 type Quota = quotas.Quota
 
 // CreateQuota creates a quota: a limit on how many jobs that name it run at
@@ -20,8 +22,20 @@ func (q *Queue) CreateQuota(ctx context.Context, name string, size int) error {
 	return q.quota(ctx, func(set *quotas.Set) error { return set.Create(ctx, name, size) })
 }
 
-// ResizeQuota changes the size of a quota. It returns [ErrUnknownQuota] where
-// there is none.
+// CreateRateLimit creates a quota of the second kind, a rate limit: in every window
+// of that period, over all dispatchers, no more than n of the jobs that name it are
+// granted a start. A job starts when it is granted that, or a moment later; a job
+// that was interrupted and starts again takes another. It returns
+// [ErrQuotaExists] where there is a quota of that name.
+//
+// Time is that of the server that leads the quotas' bucket; the clocks of
+// dispatchers are of no concern. The period is at least a millisecond.
+func (q *Queue) CreateRateLimit(ctx context.Context, name string, n int, period time.Duration) error {
+	return q.quota(ctx, func(set *quotas.Set) error { return set.CreateRate(ctx, name, n, period) })
+}
+
+// ResizeQuota changes the size of a quota of either kind. It returns
+// [ErrUnknownQuota] where there is none.
 //
 // Jobs that run are left alone: where more run than size, nothing that names
 // the quota starts until fewer do. A size of 0 starts nothing.
@@ -29,13 +43,32 @@ func (q *Queue) ResizeQuota(ctx context.Context, name string, size int) error {
 	return q.quota(ctx, func(set *quotas.Set) error { return set.Resize(ctx, name, size) })
 }
 
-// Limit creates a quota of that size, or resizes the one that exists.
+// ChangeQuota changes the size of a quota, and its period: to a rate limit, or with
+// a period of 0 to a limit on how many run at once. It returns [ErrUnknownQuota]
+// where there is none.
+//
+// What a rate limit has granted counts by the new period, unless it had expired by
+// the old one. A quota that becomes a rate limit has granted nothing yet; one that
+// ceases to be one has those jobs for holders that run.
+func (q *Queue) ChangeQuota(ctx context.Context, name string, size int, period time.Duration) error {
+	return q.quota(ctx, func(set *quotas.Set) error { return set.Change(ctx, name, size, period) })
+}
+
+// Limit creates a quota of that size, or changes the one that exists to one, as
+// [Queue.ChangeQuota] does.
 func (q *Queue) Limit(ctx context.Context, name string, size int) error {
 	return q.quota(ctx, func(set *quotas.Set) error { return set.Limit(ctx, name, size) })
 }
 
+// RateLimit creates a rate limit of n starts per period, or changes the quota that
+// exists to one, as [Queue.ChangeQuota] does.
+func (q *Queue) RateLimit(ctx context.Context, name string, n int, period time.Duration) error {
+	return q.quota(ctx, func(set *quotas.Set) error { return set.LimitRate(ctx, name, n, period) })
+}
+
 // RemoveQuota removes a quota. Jobs in the queue that name it are performed as
-// if they did not; new ones are refused. It returns [ErrUnknownQuota] where
+// if they did not; new ones are refused. When it is created again, what runs then
+// counts and, for a rate limit, what started less than its old period ago. It returns [ErrUnknownQuota] where
 // there is none.
 func (q *Queue) RemoveQuota(ctx context.Context, name string) error {
 	return q.quota(ctx, func(set *quotas.Set) error { return set.Remove(ctx, name) })

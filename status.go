@@ -16,10 +16,14 @@ type Status struct {
 	Queue string `json:"queue"`
 	Task  string `json:"task"`
 	// Quotas names the quotas that the job needs a slot in.
-	Quotas []string  `json:"quotas,omitempty"`
-	State  job.State `json:"state"`
-	By     string    `json:"by,omitempty"`
-	Put    time.Time `json:"put,omitzero"`
+	Quotas   []string     `json:"quotas,omitempty"`
+	Priority job.Priority `json:"priority,omitempty"`
+	State    job.State    `json:"state"`
+	By       string       `json:"by,omitempty"`
+	Put      time.Time    `json:"put,omitzero"`
+	// Due is when a job that does not run yet is to begin, or to be tried
+	// again; zero for at once.
+	Due time.Time `json:"due,omitzero"`
 	// Arg is the argument of a job that is not completed.
 	Arg job.Value `json:"-"`
 	// Record is set where the job has one: it was completed, or interrupted.
@@ -100,22 +104,29 @@ func (q *Queue) status(ctx context.Context, id job.ID) (Status, job.Nonce, error
 
 func (q *Queue) waitingStatus(waiting stream.Stored) (Status, job.Nonce) {
 	spec, _ := waiting.Spec() // what cannot be read shows as what could be
-	return Status{
-		ID: waiting.ID, Queue: q.name, Task: waiting.Lane.Task, Quotas: waiting.Lane.Quotas(), State: job.Pending,
-		By: spec.By, Put: waiting.Stored, Arg: spec.Arg,
-	}, spec.Nonce
+	status := Status{
+		ID: waiting.ID, Queue: q.name, Task: waiting.Lane.Task, Quotas: waiting.Lane.Quotas(), Priority: waiting.Lane.Priority,
+		State: job.Pending, By: spec.By, Put: waiting.Stored, Arg: spec.Arg,
+	}
+	if waiting.Scheduled {
+		status.Due = spec.Begin
+		if spec.Attempt > 0 {
+			status.State = job.Retrying
+		}
+	}
+	return status, spec.Nonce
 }
 
 func (q *Queue) recordStatus(id job.ID, record job.Record) Status {
 	return Status{
-		ID: id, Queue: q.name, Task: record.Task, Quotas: record.Quotas, State: record.State,
-		By: record.By, Put: record.Put, Record: &record,
+		ID: id, Queue: q.name, Task: record.Task, Quotas: record.Quotas, Priority: record.Priority,
+		State: record.State, By: record.By, Put: record.Put, Due: record.Due, Record: &record,
 	}
 }
 
 // performer asks who has a job, where its lane has given out any.
 func (q *Queue) performer(ctx context.Context, opened *stream.Queue, status *Status) error {
-	assigned, err := opened.Assigned(ctx, stream.LaneOf(status.Task, status.Quotas))
+	assigned, err := opened.Assigned(ctx, stream.LaneOf(status.Task, status.Quotas, status.Priority))
 	if err != nil || !assigned {
 		return err
 	}
@@ -171,7 +182,7 @@ func (q *Queue) Jobs(ctx context.Context, limit int, states ...job.State) ([]Sta
 // waitingJobs lists jobs that are not completed. Which of them are assigned,
 // the dispatchers say.
 func (q *Queue) waitingJobs(ctx context.Context, opened *stream.Queue, limit int, wanted func(job.State) bool) ([]Status, error) {
-	if !wanted(job.Pending) && !wanted(job.Assigned) && !wanted(job.Active) {
+	if !wanted(job.Pending) && !wanted(job.Assigned) && !wanted(job.Active) && !wanted(job.Retrying) {
 		return nil, nil
 	}
 	waiting, err := opened.Waiting(ctx, limit)

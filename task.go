@@ -2,6 +2,8 @@ package asyncnats
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -20,21 +22,25 @@ type None struct{}
 // Arguments and results are encoded in msgpack, with the field names of their
 // json tags. A or R may be [job.Value]: it passes encoded values untouched.
 type Task[A, R any] struct {
-	options options
+	options  options
+	uniqueBy func(A) any
 }
 
 // options is what a task or a call says of its jobs.
 type options struct {
-	task    string
-	id      string
-	arg     any
-	timeout time.Duration
-	keep    job.Keep
-	retry   job.Retry
-	quotas  []string
-	begin   time.Time
-	delay   time.Duration
-	within  time.Duration
+	task     string
+	id       string
+	arg      any
+	timeout  time.Duration
+	keep     job.Keep
+	retry    job.Retry
+	quotas   []string
+	priority job.Priority
+	begin    time.Time
+	delay    time.Duration
+	within   time.Duration
+	unique   func() (string, error) // the key
+	replace  bool
 }
 
 // check reports a span of time that cannot be.
@@ -65,7 +71,7 @@ func (o options) times(now time.Time) (begin, deadline time.Time) {
 // joined by dots. A name that is not legal is refused when a job of the task is
 // put, and when a dispatcher with a handler for it is made.
 func Define[A, R any](name string) Task[A, R] {
-	return Task[A, R]{options{task: name}}
+	return Task[A, R]{options: options{task: name}}
 }
 
 // Name returns the task's name.
@@ -90,6 +96,12 @@ func (t Task[A, R]) Retry(r job.Retry) Task[A, R] { t.options.retry = r; return 
 // refused with [ErrUnknownQuota].
 func (t Task[A, R]) Quota(names ...string) Task[A, R] { t.options.quotas = quotaNames(names); return t }
 
+// Priority says before which other jobs of a queue the jobs are taken; it is
+// job.Normal where it is not said. Agents take jobs of a higher priority first,
+// whatever their task; every tenth job is of a lower one all the same: see
+// [job.Priority].
+func (t Task[A, R]) Priority(p job.Priority) Task[A, R] { t.options.priority = p; return t }
+
 // Within gives the jobs a deadline: one that has not begun when d has passed
 // since it was put or, where it is to begin later, since then, is not begun any
 // more, and fails with job.KindExpired, also where nobody would take it. A retry
@@ -97,10 +109,24 @@ func (t Task[A, R]) Quota(names ...string) Task[A, R] { t.options.quotas = quota
 // deadline. It costs a job three writes more. zc.async: begin_by (FEATURES 99–101).
 func (t Task[A, R]) Within(d time.Duration) Task[A, R] { t.options.within = d; return t }
 
+// UniqueBy makes the jobs unique by what f takes of their argument, in any form
+// that JSON has: see [Call.Unique]. f must not be nil.
+func (t Task[A, R]) UniqueBy(f func(arg A) any) Task[A, R] {
+	t.uniqueBy = f
+	return t
+}
+
 // Call returns the task with its argument, to be put on a queue.
 func (t Task[A, R]) Call(arg A) Call[R] {
-	t.options.arg = arg
-	return Call[R](t)
+	options := t.options
+	options.arg = arg
+	if t.uniqueBy != nil {
+		options.unique = func() (string, error) {
+			key, err := json.Marshal(t.uniqueBy(arg))
+			return string(key), err
+		}
+	}
+	return Call[R]{options}
 }
 
 // Handle returns the handler that performs the task with f. An error that f
@@ -152,6 +178,9 @@ func (c Call[R]) Retry(r job.Retry) Call[R] { c.options.retry = r; return c }
 // Quota is [Task.Quota] for this call, instead of the task's.
 func (c Call[R]) Quota(names ...string) Call[R] { c.options.quotas = quotaNames(names); return c }
 
+// Priority is [Task.Priority] for this call.
+func (c Call[R]) Priority(p job.Priority) Call[R] { c.options.priority = p; return c }
+
 // At has the job begin at the given instant, not before; one that lies in the
 // past is no different from none. It is met to the millisecond, by the server's
 // clock, where the agents have a place free. A job that names quotas may begin
@@ -167,6 +196,45 @@ func (c Call[R]) In(d time.Duration) Call[R] {
 
 // Within is [Task.Within] for this call.
 func (c Call[R]) Within(d time.Duration) Call[R] { c.options.within = d; return c }
+
+// Unique lets no second job of the task and key exist: a put is refused with
+// [ErrExists], and the handle of the one there is, until that is completed, or
+// gone in any other way. It chooses the job's ID, so that [Call.ID] is not used
+// beside it. Any text is a key.
+func (c Call[R]) Unique(key string) Call[R] {
+	c.options.unique = func() (string, error) { return key, nil }
+	return c
+}
+
+// Replace has the put of a job take the place of the one that has its ID, by
+// [Call.ID] or [Call.Unique], if that was not given to a dispatcher yet; else the
+// put is refused as ever. Who waits for the job that was replaced is told that
+// its outcome was not kept.
+func (c Call[R]) Replace() Call[R] { c.options.replace = true; return c }
+
+// Debounce has the job begin when d has passed since the last put of its ID: each
+// put replaces the job before it, as [Call.Replace] does, and moves the time
+// ([Call.In]).
+func (c Call[R]) Debounce(d time.Duration) Call[R] { return c.In(d).Replace() }
+
+// jobID returns the ID that the call chooses, empty for none.
+func (o options) jobID() (job.ID, error) {
+	switch {
+	case o.unique != nil && o.id != "":
+		return "", fmt.Errorf("ID %s: a unique job has an ID of its own", o.id)
+	case o.unique != nil:
+		key, err := o.unique()
+		if err != nil {
+			return "", fmt.Errorf("key of a unique job: %w", err)
+		}
+		return job.UniqueID(o.task, key), nil
+	case o.id != "":
+		return job.ParseID(o.id)
+	case o.replace:
+		return "", errors.New("a job can replace another only by its ID: choose one, or make it unique")
+	}
+	return "", nil
+}
 
 // quotaNames returns the names sorted, each once; nil for none.
 func quotaNames(names []string) []string {

@@ -170,7 +170,8 @@ func (a *attempt) waitForSlot(ctx context.Context, entry *admission) bool {
 	}
 }
 
-// takePlace waits for a place of the agent; one who has a slot comes first. It
+// takePlace waits for a place of the agent; of jobs of one priority those that
+// have their slots come first. It
 // reports false where there is none for a while, so that others may have the
 // slot, or where the runner takes no more jobs.
 func (r *Runner) takePlace(entry *admission) bool {
@@ -178,7 +179,7 @@ func (r *Runner) takePlace(entry *admission) bool {
 	r.box.Post(func() {
 		entry.move(outside)
 		r.hold(hold{
-			since: time.Now(), lane: entry.lane, first: true,
+			since: time.Now(), lane: entry.lane, slot: true,
 			start:  func() { r.running++; answer <- true },
 			refuse: func() { answer <- false },
 		})
@@ -196,10 +197,10 @@ func (r *Runner) leavePlace(taken time.Time) {
 // started.
 func (a *attempt) withdraw(ctx context.Context) {
 	if errors.Is(context.Cause(ctx), job.ErrLeaseLost) {
-		a.ticket.Leave()
+		a.ticket.Withdraw()
 		return
 	}
-	left := a.ticket.Leave()
+	left := a.ticket.Withdraw()
 	select {
 	case <-left:
 	case <-time.After(min(a.lease.Remaining(), ioPatience)):

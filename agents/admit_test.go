@@ -9,6 +9,7 @@ import (
 
 	"github.com/asyncnats/asyncnats/internal/mailbox"
 	"github.com/asyncnats/asyncnats/internal/natstest"
+	"github.com/asyncnats/asyncnats/job"
 	"github.com/asyncnats/asyncnats/stream"
 )
 
@@ -16,7 +17,7 @@ import (
 // of their jobs are given out is the server's to limit.
 func TestPlanWithQuotas(t *testing.T) {
 	cold, hot := laneView{}, laneView{hot: true}
-	limited, limitedDue := laneView{limited: true}, laneView{limited: true, due: true}
+	limited, limitedDue := laneView{limited: true}, laneView{limited: true, since: probeEvery}
 	for name, row := range map[string]struct {
 		view view
 		want []order
@@ -24,31 +25,42 @@ func TestPlanWithQuotas(t *testing.T) {
 	}{
 		"idle: waited on as others": {
 			view{size: 4, idle: 4, lanes: []laneView{cold, limited}},
-			[]order{{0, 2, true}, {1, 2, true}}, 0,
+			[]order{{lane: 0, jobs: 2, waiting: true}, {lane: 1, jobs: 2, waiting: true}}, 0,
 		},
 		"idle: what waits already is left": {
 			view{size: 4, idle: 4, lanes: []laneView{{limited: true, waiting: true}, cold}},
-			[]order{{1, 2, true}}, 0,
+			[]order{{lane: 1, jobs: 2, waiting: true}}, 0,
 		},
 		"behind a hot one that takes all the room: it has the next turn": {
 			view{size: 4, idle: 4, lanes: []laneView{hot, limited}},
-			[]order{{0, 4, false}}, 1,
+			[]order{{lane: 0, jobs: 4}}, 1,
 		},
 		"beside a hot one: it is waited on for one job": {
 			view{size: 4, idle: 4, lanes: []laneView{limited, hot}},
-			[]order{{0, 1, true}, {1, 4, false}}, 0,
+			[]order{{lane: 0, jobs: 1, waiting: true}, {lane: 1, jobs: 4}}, 0,
 		},
 		"its turn is not the hot one's": {
 			view{size: 4, taken: 3, idle: 1, lanes: []laneView{limited, hot, hot}, next: 1},
-			[]order{{1, 1, false}}, 2,
+			[]order{{lane: 1, jobs: 1}}, 2,
 		},
-		"not asked when it is due": {
+		"when it is due a place is kept": {
 			view{size: 2, taken: 1, idle: 1, lanes: []laneView{limitedDue, hot}},
-			[]order{{0, 1, true}, {1, 1, false}}, 0,
+			[]order{{lane: 0, jobs: 1, waiting: true, keep: true}}, 0,
+		},
+		"one place is kept for all": {
+			view{size: 2, idle: 2, lanes: []laneView{limitedDue, limitedDue, hot}},
+			[]order{{lane: 0, jobs: 1, waiting: true, keep: true}, {lane: 1, jobs: 1, waiting: true}, {lane: 2, jobs: 1}}, 0,
+		},
+		"one place is kept already": {
+			view{size: 2, idle: 2, kept: 1, lanes: []laneView{limitedDue, hot}},
+			[]order{{lane: 0, jobs: 1, waiting: true}, {lane: 1, jobs: 1}}, 0,
+		},
+		"the only place is kept": {
+			view{size: 1, idle: 1, kept: 1, lanes: []laneView{{limited: true, waiting: true}, hot}}, nil, 0,
 		},
 		"what waits already is left beside a hot one": {
-			view{size: 2, idle: 2, lanes: []laneView{{limited: true, waiting: true, due: true}, hot}},
-			[]order{{1, 2, false}}, 0,
+			view{size: 2, idle: 2, lanes: []laneView{{limited: true, waiting: true, since: probeEvery}, hot}},
+			[]order{{lane: 1, jobs: 2}}, 0,
 		},
 		"full": {view{size: 2, taken: 2, lanes: []laneView{limited, hot}}, nil, 0},
 	} {
@@ -72,7 +84,7 @@ func TestPlanWithQuotasInvariants(t *testing.T) {
 		v.taken = r.IntN(v.size + 2)
 		v.idle, v.next = v.size-v.taken, r.IntN(len(v.lanes))
 		for i := range v.lanes {
-			v.lanes[i] = laneView{asked: r.IntN(4) == 0, waiting: r.IntN(4) == 0, due: r.IntN(2) == 0, limited: r.IntN(2) == 0}
+			v.lanes[i] = laneView{asked: r.IntN(4) == 0, waiting: r.IntN(4) == 0, since: time.Duration(r.IntN(2)) * probeEvery, limited: r.IntN(2) == 0}
 			v.lanes[i].hot = !v.lanes[i].limited && r.IntN(2) == 0
 			if v.lanes[i].limited {
 				v.lanes[i].asked = false
@@ -131,7 +143,7 @@ func TestPullWithQuotas(t *testing.T) {
 		queue, link := newQueue(t, s)
 		sink := stream.Sink{Deliver: func(*stream.Pull, *stream.Lease) {}, End: func(*stream.Pull, error) {}}
 		state := func(quotas ...string) *laneState {
-			lane := stream.LaneOf("a", quotas)
+			lane := stream.LaneOf("a", quotas, job.Normal)
 			tap, err := queue.Tap(t.Context(), lane, link, sink)
 			if err != nil {
 				t.Fatal(err)
@@ -195,11 +207,59 @@ func TestLaneWithQuotasIsNotHot(t *testing.T) {
 		"more to be had, with quotas": {[]string{"gpu"}, 5, false},
 		"nothing more, with quotas":   {[]string{"gpu"}, 0, false},
 	} {
-		s := &laneState{lane: stream.LaneOf("a", row.quotas)}
+		s := &laneState{lane: stream.LaneOf("a", row.quotas, job.Normal)}
 		r.delivered(s, nil, &stream.Lease{Pending: row.pending})
 		if s.hot != row.want {
 			t.Errorf("%s: hot is %t", name, s.hot)
 		}
+	}
+}
+
+// Held jobs start by priority, then those that have their slots, then by the
+// agent's preference, then in the order of their deliveries.
+func TestHeldJobsStartInOrder(t *testing.T) {
+	r := &Runner{size: 1, running: 1}
+	var order []string
+	add := func(name string, priority job.Priority, rank int, slot bool) {
+		lane := &laneState{lane: stream.Lane{Task: "a", Priority: priority}, rank: rank}
+		r.hold(hold{since: time.Now(), lane: lane, slot: slot, start: func() { order = append(order, name); r.running++ }, refuse: func() {}})
+	}
+	add("low", job.Low, 4, false)
+	add("normal, not preferred", job.Normal, 3, false)
+	add("low with slot", job.Low, 5, true)
+	add("normal", job.Normal, 2, false)
+	add("high, not preferred", job.High, 1, false)
+	add("normal, later", job.Normal, 2, false)
+	add("high", job.High, 0, false)
+	add("normal with slot, not preferred", job.Normal, 3, true)
+	want := []string{
+		"high", "high, not preferred", "normal with slot, not preferred", "normal", "normal, later", "normal, not preferred", "low with slot", "low",
+	}
+	for range want {
+		r.running--
+		r.step(time.Now())
+	}
+	if diff := cmp.Diff(want, order); diff != "" {
+		t.Errorf("started (-want +got):\n%s", diff)
+	}
+}
+
+// An order ranks lanes by priority, then by the agent's preference.
+func TestRank(t *testing.T) {
+	o := Order{Agent: Agent{Name: "main", Prefer: []string{"a", "b.>"}}}
+	var ranked []stream.Lane
+	for _, p := range []job.Priority{job.High, job.Normal, job.Low} {
+		for _, task := range []string{"a", "b.c", "d"} {
+			ranked = append(ranked, stream.LaneOf(task, []string{"gpu"}, p))
+		}
+	}
+	for i, lane := range ranked {
+		if got := o.rank(lane); got != i {
+			t.Errorf("%s has rank %d, want %d", lane.Token(), got, i)
+		}
+	}
+	if (Order{}).rank(ranked[0]) != 0 || (Order{}).rank(ranked[8]) != 2 {
+		t.Error("without preference the priority alone counts")
 	}
 }
 
@@ -208,8 +268,8 @@ func TestLaneWithQuotasIsNotHot(t *testing.T) {
 func TestSlotsComeFirst(t *testing.T) {
 	r := &Runner{size: 1, running: 1}
 	var order []string
-	add := func(name string, first bool) {
-		r.hold(hold{since: time.Now(), lane: &laneState{}, first: first, start: func() { order = append(order, name); r.running++ }, refuse: func() {}})
+	add := func(name string, slot bool) {
+		r.hold(hold{since: time.Now(), lane: &laneState{}, slot: slot, start: func() { order = append(order, name); r.running++ }, refuse: func() {}})
 	}
 	add("a", false)
 	add("slot 1", true)
@@ -227,7 +287,7 @@ func TestSlotsComeFirst(t *testing.T) {
 	add("slot 3", true)
 	r.stopped, r.running = true, 0
 	refused := false
-	r.hold(hold{since: time.Now(), lane: &laneState{}, first: true, start: func() { t.Error("started") }, refuse: func() { refused = true }})
+	r.hold(hold{since: time.Now(), lane: &laneState{}, slot: true, start: func() { t.Error("started") }, refuse: func() { refused = true }})
 	r.step(time.Now())
 	if !cmp.Equal(order, []string{"slot 3"}) || !refused {
 		t.Errorf("started %q; refused %t", order, refused)

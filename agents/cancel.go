@@ -117,9 +117,7 @@ func (a *attempt) pay() {
 		}
 		time.Sleep(ioPause)
 	}
-	a.outcome = record.Outcome
-	a.announce(record)
-	a.ack()
+	a.conclude(record)
 }
 
 // decided takes that the outcome of an attempt could not be recorded: where the
@@ -129,5 +127,6 @@ func (a *attempt) decided(err error) {
 		a.pay()
 		return
 	}
+	a.abandon() // no more than a word where they are given back already
 	a.dropped(err)
 }

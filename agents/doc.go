@@ -13,12 +13,20 @@
 // waits on every lane; while a lane is known to hold more it takes from those
 // in turn, and looks into the others ten times a second.
 //
+// Lanes of a higher priority come first, and among those of one priority the
+// agent's preference counts. Lanes that come later are passed over while there
+// is more to be had of earlier ones; but every tenth job that the agent takes
+// meanwhile is of one that was passed over, the one that was not looked into for
+// longest first. So of L such lanes that have work, each gets a job out of 10·L
+// at the latest.
+//
 // Performing (perform.go) is three steps: look at the job's record, if this may
 // not be the first attempt; run the handler under the lease; write the outcome
 // on the condition that nobody else wrote one, and ack. On a first attempt the
 // record is not looked at and nothing is written before the outcome, so a job
-// costs one record and one ack. What a crash leaves between two steps is said
-// where the steps are.
+// costs one record and one ack. One that fails costs one write more, between the
+// two: what is kept of it for people (bury.go). What a crash leaves between two
+// steps is said where the steps are.
 //
 // # Guarantees
 //
@@ -31,4 +39,9 @@
 //
 // The interruption of a first attempt leaves no trace to be counted; it is
 // counted from the second on.
+//
+// Priority and preference count where the agent chooses. A job that it has
+// claimed, in advance or since it waited on all lanes, starts when there is a
+// place for it; work on an earlier lane is seen within a tenth of a second;
+// slots of a quota are given in the order of the queue.
 package agents

@@ -26,7 +26,8 @@ var errReassigned = errors.New("job was reassigned: another attempt has it, or h
 //
 // A crash before the record is written leaves the job to another attempt, which
 // takes over the slots or asks for them again; one between record and ack leaves
-// the message, whose next receiver finds the record and acks.
+// the message, whose next receiver finds the record, keeps the job if it failed,
+// and acks.
 func (a *attempt) finish(outcome job.Outcome) {
 	if !a.settled.CompareAndSwap(false, true) {
 		return
@@ -52,10 +53,19 @@ func (a *attempt) finish(outcome job.Outcome) {
 		a.decided(err)
 		return
 	}
-	a.outcome = record.Outcome
-	a.announce(record)
-	a.ack()
+	a.conclude(record)
 	a.tell(record)
+}
+
+// conclude ends the message of a job whose outcome is recorded: it keeps the job
+// if it failed, tells who waits, and acks.
+func (a *attempt) conclude(record job.Record) {
+	a.outcome = record.Outcome
+	kept := a.bury(record)
+	a.announce(record)
+	if kept {
+		a.ack()
+	}
 }
 
 func (a *attempt) dropped(err error) {
@@ -101,7 +111,7 @@ func (a *attempt) drain() {
 // record makes the job's record as this attempt writes it.
 func (a *attempt) record(state job.State, outcome *job.Outcome) job.Record {
 	record := job.Record{
-		Version: job.RecordVersion, Nonce: a.spec.Nonce, Task: a.lease.Lane.Task, Quotas: a.lease.Lane.Quotas(), State: state,
+		Version: job.RecordVersion, Nonce: a.spec.Nonce, Task: a.lease.Lane.Task, Quotas: a.lease.Lane.Quotas(), Priority: a.lease.Lane.Priority, State: state,
 		Attempt: a.us, Tally: a.tally, Message: a.spec.Attempt, Outcome: outcome,
 		By: a.spec.By, Put: a.lease.Stored.Stored, Started: a.began,
 	}

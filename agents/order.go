@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/asyncnats/asyncnats/job"
 	"github.com/asyncnats/asyncnats/stream"
 )
 
@@ -22,6 +23,12 @@ func (o Order) takes(task string) bool {
 	return !o.Paused && o.Agent.Takes(task) && !slices.Contains(o.Tasks, task)
 }
 
+// rank is the place of a lane in the order in which the agent takes jobs, 0 the
+// first: by priority, and among lanes of one by the agent's preference.
+func (o Order) rank(lane stream.Lane) int {
+	return int(job.High-lane.Priority)*(len(o.Agent.Prefer)+1) + o.Agent.Rank(lane.Task)
+}
+
 // Set gives the runner another order. Jobs that are performed go on, also where
 // they are more than the new size; nothing starts until they are fewer. What was
 // claimed and not started, and is not to be taken any more, is handed back.
@@ -30,7 +37,7 @@ func (r *Runner) Set(o Order) {
 		r.order.Store(&o)
 		r.size = o.Agent.Places()
 		for _, s := range r.lanes {
-			s.rank = o.Agent.Rank(s.lane.Task)
+			s.rank = o.rank(s.lane)
 			r.turn(s, o.takes(s.lane.Task))
 		}
 	})
@@ -54,7 +61,7 @@ func (r *Runner) AddLane(lane stream.Lane) {
 			return
 		}
 		o := r.order.Load()
-		s := &laneState{lane: lane, rank: o.Agent.Rank(lane.Task), shut: true, shutNow: func() {}}
+		s := &laneState{lane: lane, rank: o.rank(lane), shut: true, shutNow: func() {}}
 		r.lanes = append(r.lanes, s)
 		slices.SortFunc(r.lanes, func(a, b *laneState) int { return strings.Compare(a.lane.Token(), b.lane.Token()) })
 		r.turn(s, o.takes(lane.Task))

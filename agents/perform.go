@@ -142,7 +142,9 @@ func (a *attempt) settle(next step) (run bool) {
 			a.log("job left to be delivered again: its slots cannot be given back", err)
 			return false
 		}
-		a.ack()
+		if a.bury(a.last) {
+			a.ack()
+		}
 	case stepAbort:
 		a.finish(job.Outcome{Failure: &job.Failure{
 			Kind:    job.KindAborted,

@@ -14,6 +14,7 @@ type Report struct {
 	Task         string
 	Arg          job.Value
 	Quotas       []string
+	Priority     job.Priority
 	Attempt      job.Attempt
 	Started      time.Time
 	// Ended is zero while the handler runs. The rest is set when it is not.
@@ -29,7 +30,7 @@ type Report struct {
 func (a *attempt) observe() (over func()) {
 	report := Report{
 		Queue: a.runner.config.Queue.Name(), Agent: a.us.Agent, ID: a.lease.ID, Task: a.lease.Lane.Task, Arg: a.spec.Arg,
-		Quotas: a.lease.Lane.Quotas(), Attempt: a.us, Started: a.began,
+		Quotas: a.lease.Lane.Quotas(), Priority: a.lease.Lane.Priority, Attempt: a.us, Started: a.began,
 	}
 	a.runner.config.Observe(report)
 	return func() {

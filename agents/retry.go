@@ -57,7 +57,8 @@ func (a *attempt) expired() *job.Failure {
 }
 
 // runAgain has the job run again when it is due, or at once. failure is why, nil
-// where the attempt did not fail. The job gives back its slots until then.
+// where the attempt did not fail. The job gives back its slots until then; one
+// that is to run again at once keeps them.
 //
 // A crash before the record is written leaves an interrupted attempt; one
 // between the record and the schedule leaves the message, whose next receiver
@@ -69,9 +70,11 @@ func (a *attempt) runAgain(failure *job.Failure, due time.Time) {
 		return
 	}
 	a.ended = time.Now()
-	if err := a.release(); err != nil {
-		a.dropped(err)
-		return
+	if !due.IsZero() {
+		if err := a.release(); err != nil {
+			a.dropped(err)
+			return
+		}
 	}
 	record := a.record(job.Retrying, nil)
 	record.Due, record.Ended = due, a.ended
@@ -88,6 +91,7 @@ func (a *attempt) runAgain(failure *job.Failure, due time.Time) {
 	}
 	a.tellRetry(record, failure)
 	if due.IsZero() {
+		a.abandon()
 		a.runner.handBack(a.lease)
 		return
 	}

@@ -60,7 +60,7 @@ type Runner struct {
 	// owned by Run
 	size    int
 	running int
-	held    []hold
+	held    []hold // in the order in which they will start
 	// Jobs that name quotas and have no place yet: all of them, and those of
 	// whom it is not known yet whether they must wait for a slot.
 	admissions, entering int
@@ -68,6 +68,7 @@ type Runner struct {
 	early                []early
 	lanes                []*laneState
 	next                 int           // the lane whose turn it is
+	debt                 debt          // to lanes that are passed over
 	spent                time.Duration // on a job, of late
 	fullAt               time.Time     // since when the agent is full; zero where it is not
 	stopped              bool          // takes no more
@@ -78,19 +79,10 @@ type Runner struct {
 	leases leaseSet
 }
 
-// hold is a job that could start and has no place yet.
-type hold struct {
-	since  time.Time
-	lane   *laneState
-	first  bool   // it comes before those that do not
-	start  func() // called with a place
-	refuse func() // called instead where there is none
-}
-
 // laneState is what a Runner knows of a lane. Owned by Run.
 type laneState struct {
 	lane    stream.Lane
-	rank    int             // in the agent's preference
+	rank    int             // in the agent's order, see [Order.rank]
 	opening bool            // its tap is being opened, or will be
 	shut    bool            // nothing is taken from it
 	claims  context.Context // ends when the lane is shut, or the intake ends
@@ -100,7 +92,9 @@ type laneState struct {
 	waiting *stream.Pull
 	asked   *stream.Pull
 	left    int       // jobs that asked may still bring
+	turn    bool      // the pull under way is for what is owed to the lane
 	looked  time.Time // when it was last asked
+	keeps   bool      // a place is kept for what waiting may bring
 	queued  int       // jobs of it that wait for a slot
 	failing bool      // it could not be opened or pulled from, which was logged
 }
@@ -202,6 +196,11 @@ func (r *Runner) step(now time.Time) time.Duration {
 	for _, h := range r.held {
 		wait = min(wait, holdFor-now.Sub(h.since))
 	}
+	for _, s := range r.lanes {
+		if left := keepFor - now.Sub(s.looked); s.keeps && left > 0 {
+			wait = min(wait, left)
+		}
+	}
 	if linger := r.linger(now); linger > 0 {
 		wait = min(wait, linger)
 	}
@@ -237,14 +236,21 @@ func (r *Runner) pull(now time.Time) {
 	}
 	open := make([]*laneState, 0, len(r.lanes))
 	v := view{size: r.size, prefetch: prefetch(r.size, r.spent), taken: r.running + len(r.held) + r.entering, next: r.next}
+	owed := 0 // asked for already
 	for _, s := range r.lanes {
 		if s.tap == nil || s.shut || s.queued >= r.size {
 			continue
 		}
 		open = append(open, s)
 		v.taken += s.left
+		if s.keeps = s.keeps && s.waiting != nil && now.Sub(s.looked) < keepFor; s.keeps {
+			v.kept++
+		}
+		if s.turn && s.asked != nil {
+			owed += s.left
+		}
 		v.lanes = append(v.lanes, laneView{
-			hot: s.hot, asked: s.asked != nil, waiting: s.waiting != nil, due: now.Sub(s.looked) >= probeEvery, limited: s.limited(), rank: s.rank,
+			hot: s.hot, asked: s.asked != nil, waiting: s.waiting != nil, since: now.Sub(s.looked), limited: s.limited(), rank: s.rank,
 		})
 	}
 	if len(open) == 0 {
@@ -252,6 +258,7 @@ func (r *Runner) pull(now time.Time) {
 	}
 	v.next %= len(open)
 	v.idle = r.size - r.running - len(r.held) - r.entering
+	v.turns = r.debt.turns(owed)
 	orders, next := plan(v)
 	r.next = next
 	for _, o := range orders {
@@ -266,6 +273,7 @@ func (r *Runner) ask(s *laneState, o order, now time.Time) {
 		return
 	}
 	s.looked = now
+	s.turn, s.keeps = o.turn, o.keep
 	if o.waiting {
 		s.waiting = pull
 	} else {
@@ -336,6 +344,7 @@ func (r *Runner) delivered(s *laneState, p *stream.Pull, lease *stream.Lease) {
 	if s.asked == p {
 		s.left--
 	}
+	r.count(s, p)
 	s.hot = lease.Pending > 0 && !s.limited()
 	if !r.stopped && !s.shut && r.tooEarly(s, lease) {
 		return
@@ -358,31 +367,21 @@ func (r *Runner) take(s *laneState, lease *stream.Lease) {
 	}
 }
 
+// count notes that a pull brought a job, in its lane's turn or before lanes that
+// come later.
+func (r *Runner) count(s *laneState, p *stream.Pull) {
+	switch {
+	case s.turn:
+		r.debt = r.debt.paid()
+	case s.asked == p && slices.ContainsFunc(r.lanes, func(other *laneState) bool { return !other.shut && other.rank > s.rank }):
+		r.debt = r.debt.passed(r.size + prefetch(r.size, r.spent))
+	}
+}
+
 // limited reports whether the lane's jobs name quotas. How many of them are
 // given out is the server's to limit, so it is not asked for more again and
 // again.
 func (s *laneState) limited() bool { return len(s.lane.Quotas()) > 0 }
-
-// hold gives a job a place, or has it wait for one.
-func (r *Runner) hold(h hold) {
-	switch {
-	case r.running < r.size && len(r.held) == 0 && !r.stopped:
-		h.start()
-	case h.first:
-		r.held = slices.Insert(r.held, r.firsts(), h)
-	default:
-		r.held = append(r.held, h)
-	}
-}
-
-// firsts counts the held jobs that come before others.
-func (r *Runner) firsts() int {
-	n := slices.IndexFunc(r.held, func(h hold) bool { return !h.first })
-	if n < 0 {
-		return len(r.held)
-	}
-	return n
-}
 
 func (r *Runner) ended(s *laneState, p *stream.Pull, err error) {
 	switch p {
@@ -391,9 +390,9 @@ func (r *Runner) ended(s *laneState, p *stream.Pull, err error) {
 		if s.left > 0 {
 			s.hot = false
 		}
-		s.asked, s.left = nil, 0
+		s.asked, s.left, s.turn = nil, 0, false
 	case s.waiting:
-		s.waiting = nil
+		s.waiting, s.turn = nil, false
 	}
 	if err != nil && s.tap != nil {
 		r.reopen(s, fmt.Errorf("pull: %w", err))

@@ -20,7 +20,9 @@ const (
 
 // flow has the server give out no more jobs of a lane than its quotas can use
 // soon: as many as the smallest has slots, and as many again, which stand by to
-// take over. Every dispatcher does it, to the same effect.
+// take over. Every dispatcher does it, to the same effect. A rate limit is no bound:
+// its jobs may run for any time while others start, and of those that wait an agent
+// takes no more than its size.
 //
 // Its state is owned by the goroutine in run.
 type flow struct {
@@ -29,7 +31,7 @@ type flow struct {
 	box   *mailbox.Mailbox
 
 	lanes []stream.Lane
-	sizes map[string]int // by quota; -1 for one that limits nothing
+	sizes map[string]int // by quota; -1 for one that does not limit how many run
 	set   map[stream.Lane]int
 }
 

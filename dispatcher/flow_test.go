@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/asyncnats/asyncnats/internal/natstest"
+	"github.com/asyncnats/asyncnats/job"
 	"github.com/asyncnats/asyncnats/stream"
 )
 
@@ -99,9 +100,9 @@ func (f *flowing) start() {
 }
 
 var (
-	plain = stream.LaneOf("a", nil)
-	gpu   = stream.LaneOf("a", []string{"gpu"})
-	both  = stream.LaneOf("a", []string{"db", "gpu"})
+	plain = stream.LaneOf("a", nil, job.Normal)
+	gpu   = stream.LaneOf("a", []string{"gpu"}, job.Normal)
+	both  = stream.LaneOf("a", []string{"db", "gpu"}, job.Normal)
 )
 
 // The flow of each lane with quotas follows their sizes, as they become known

@@ -27,7 +27,8 @@ type JobInfo struct {
 	// Call is the task with its argument, in JSON: image.thumbnail("cat.png").
 	Call string `json:"call"`
 	// Quotas names the quotas that the job has a slot in while it runs.
-	Quotas []string `json:"quota_names"`
+	Quotas   []string     `json:"quota_names"`
+	Priority job.Priority `json:"priority"`
 	// Completed is when the attempt was over; nil while it is not.
 	Completed *time.Time `json:"completed"`
 	// Failed says that the outcome is a failure.
@@ -111,7 +112,7 @@ func (r remembered) job() ActiveJob {
 
 // info shows the attempt. polled is the key of the last poll.
 func (r remembered) info(polled int) JobInfo {
-	info := JobInfo{ActiveJob: r.job(), Call: shorten(r.Task + "(" + argument(r.Arg) + ")"), Quotas: r.Quotas, Reassigned: r.Reassigned}
+	info := JobInfo{ActiveJob: r.job(), Call: shorten(r.Task + "(" + argument(r.Arg) + ")"), Quotas: r.Quotas, Priority: r.Priority, Reassigned: r.Reassigned}
 	if info.Quotas == nil {
 		info.Quotas = []string{} // not null in JSON
 	}

@@ -52,7 +52,7 @@ func (d *Dispatcher) open(ctx context.Context) (*site, error) {
 	}
 	s.member = everybody.Join(roster.Config{
 		Dispatcher: d.UUID(), Ping: d.config.PingInterval, Death: d.config.PingDeathInterval,
-		Event: d.config.OnEvent, Suspend: s.suspend, Log: d.log,
+		Event: s.event, Suspend: s.suspend, Log: d.log,
 	})
 	for _, name := range names {
 		if s.stations[name], err = s.station(ctx, name); err != nil {
@@ -60,6 +60,18 @@ func (d *Dispatcher) open(ctx context.Context) (*site, error) {
 		}
 	}
 	return s, nil
+}
+
+// event takes an event of this dispatcher, or of one that it found dead.
+func (s *site) event(e roster.Event) {
+	if e.Kind == roster.Deactivated && e.Reason == roster.Died {
+		s.mu.Lock()
+		if st, served := s.stations[e.Queue]; served {
+			st.gate.Succeed(e.Dispatcher)
+		}
+		s.mu.Unlock()
+	}
+	s.d.config.OnEvent(e)
 }
 
 // awaitQueues returns the queues to serve.

@@ -27,6 +27,7 @@ const (
 	started  step = "started"  // its handler runs
 	left     step = "left"     // a slot was given back, or is to be
 	recorded step = "recorded" // a record with an outcome was written
+	buried   step = "buried"   // it was written what is kept of it, since it failed
 	acked    step = "acked"
 	returned step = "returned" // it was handed back
 )
@@ -135,6 +136,8 @@ func (l *life) sent(c command) end {
 			d.Step = recorded
 		}
 		return l.does(d)
+	case strings.HasPrefix(c.subject, "$KV.ASYNC_DEAD."):
+		return l.does(deed{Job: job.ID(lastToken(c.subject)), Step: buried})
 	case strings.HasPrefix(c.subject, "$KV.ASYNC_QUOTAS."):
 		return l.does(l.turnover(lastToken(c.subject), c.payload)...)
 	case strings.Contains(c.subject, ".ctl.quota.") && c.reply != "":
@@ -253,12 +256,12 @@ func (l *life) does(deeds ...deed) end {
 	return how
 }
 
-// counts reports whether a deed is of the kind at which the process dies. An ack
-// of a job whose outcome was recorded in an earlier life is another matter, and so
-// is a slot given back by a job that was not started.
+// counts reports whether a deed is of the kind at which the process dies. What
+// ends a job whose outcome was recorded in an earlier life is another matter, and
+// so is a slot given back by a job that was not started.
 func (l *life) counts(d deed) bool {
 	return d.Step == l.edge.Step && d.Delivered > 1 == l.edge.Again && l.quotas[d.Job] >= l.edge.Quotas &&
-		(d.Step != acked || l.recorded[d.Job]) && (d.Step != left || l.ran[d.Job])
+		(d.Step != acked && d.Step != buried || l.recorded[d.Job]) && (d.Step != left || l.ran[d.Job])
 }
 
 // readTrace reads the deeds of all lives.

@@ -20,7 +20,8 @@ type crash struct {
 	// The one before it, if there is one, dies when it starts such a job.
 	second bool
 	// Another process keeps the quotas, and so writes what this one asks for.
-	asks bool
+	asks  bool
+	fails bool // what the jobs do
 
 	runs   []int       // the lives in which its handler was started, from the one with the edge on
 	record []entryKind // the values of its record
@@ -68,6 +69,18 @@ func crashes() []crash {
 		{name: "before the ack", edge: edge{Step: acked, Before: true}, runs: []int{2}, record: []entryKind{activeHere, outcomeHere}},
 		{name: "acked", edge: edge{Step: acked}, runs: []int{2}, record: []entryKind{activeHere, outcomeHere}},
 	}
+	for _, c := range []crash{
+		{name: "failure recorded", edge: edge{Step: recorded}},
+		{name: "before it is kept that it failed", edge: edge{Step: buried, Before: true}},
+		{name: "kept that it failed", edge: edge{Step: buried}},
+		{name: "failed, before the ack", edge: edge{Step: acked, Before: true}},
+	} {
+		c.fails = true
+		c.runs, c.record = []int{1}, []entryKind{outcomeHere}
+		first = append(first, c)
+		c.runs, c.record = []int{2}, []entryKind{activeHere, outcomeHere}
+		again = append(again, c)
+	}
 	var all []crash // those that take longest first
 	for _, c := range again {
 		c.name, c.second, c.edge.Again = "second attempt, "+c.name, true, true
@@ -87,7 +100,8 @@ func crashes() []crash {
 // things that it tells the server: every job ends elsewhere with one outcome, and
 // leaves nothing behind in queue and quotas; no two attempts of a job live at once, nor
 // more than a quota allows; and its record counts just those attempts as
-// interrupted that had recorded their start and no outcome.
+// interrupted that had recorded their start and no outcome. What is kept of a job
+// that failed is kept once, and no such job is missing.
 func TestCrashMatrix(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for ack waits in real time")

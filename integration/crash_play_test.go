@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -62,7 +63,7 @@ func (c crash) play(t *testing.T, seed uint64) {
 		p.bury(doomed, i+1)
 	}
 	p.hire(len(edges)+1, edge{})
-	waitAll(t, p.jobs, time.Minute)
+	p.awaitAll()
 	p.awaitNothing()
 	p.check()
 }
@@ -141,7 +142,23 @@ func (p *crashPlay) putAll() {
 	}
 	p.draw.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
 	for _, quotas := range kinds {
-		p.put(mortal, time.Duration(p.draw.IntN(30))*time.Millisecond, quotas...)
+		takes := time.Duration(1+p.draw.IntN(30)) * time.Millisecond
+		if p.fails {
+			takes = -takes
+		}
+		p.put(mortal, takes, quotas...)
+	}
+}
+
+// awaitAll waits until all jobs have ended as they should.
+func (p *crashPlay) awaitAll() {
+	ctx, cancel := context.WithTimeout(p.Context(), time.Minute)
+	defer cancel()
+	for i, j := range p.jobs {
+		_, err := j.Wait(ctx)
+		if _, failed := errors.AsType[*job.Failure](err); failed != p.fails || err != nil && !failed {
+			p.Fatalf("job %d of %d: %v", i, len(p.jobs), err)
+		}
 	}
 }
 
@@ -199,7 +216,7 @@ func (p *crashPlay) check() {
 	for i, id := range p.ids {
 		lives[id] = i + 1
 	}
-	h := quotaHistory{Jobs: p.quotas, Log: events(p, p.log)}
+	h := quotaHistory{Jobs: p.quotas, Log: events(p, p.log), Fails: p.fails}
 	var errs [4]error
 	var deeds []deed
 	var records map[job.ID][]entry
@@ -216,6 +233,7 @@ func (p *crashPlay) check() {
 			p.Log(h.tell(id))
 		}
 	}
+	p.checkDead()
 	hit, _ := struck(deeds, p.doomed())
 	for _, j := range p.jobs[p.others:] {
 		id := j.ID()
@@ -229,6 +247,30 @@ func (p *crashPlay) check() {
 		}
 		if len(wrong) > 0 {
 			p.Logf("%s\n%s", tellDeeds(of), h.tell(id))
+		}
+	}
+}
+
+// checkDead checks that what is kept of each job that failed is its record.
+func (p *crashPlay) checkDead() {
+	list, err := p.queue.Dead(p.Context(), asyncnats.DeadFilter{})
+	if err != nil {
+		p.Fatal(err)
+	}
+	kept := make(map[job.ID]job.Record)
+	for _, d := range list {
+		kept[d.ID] = d.Record
+	}
+	if want := len(p.jobs) - p.others; p.fails && (len(kept) != want || len(list) != want) || !p.fails && len(list) > 0 {
+		p.Errorf("%d failed jobs are kept, of %d", len(list), want)
+	}
+	for _, j := range p.jobs {
+		status, err := j.Status(p.Context())
+		if err != nil {
+			p.Fatal(err)
+		}
+		if diff := cmp.Diff(*status.Record, kept[j.ID()]); p.fails && diff != "" {
+			p.Errorf("job %s (-record +kept):\n%s", j.ID(), diff)
 		}
 	}
 }

@@ -39,6 +39,10 @@ func wantExpired[R any](s *story, j *asyncnats.Job[R], deadline time.Time, messa
 	if r := record(s, j); !r.State.Ended() || r.Ended.IsZero() {
 		s.Errorf("record %+v, want it ended", r)
 	}
+	awaitFake(s, func() bool {
+		dead, err := s.queue.DeadJob(s.Context(), j.ID().String())
+		return err == nil && dead.Record.EndedAs(job.KindExpired)
+	})
 }
 
 // wantEmpty waits until the queue holds no job and no timer.

@@ -241,6 +241,7 @@ func TestMonitorJobs(t *testing.T) {
   "failed": false,
   "id": "older",
   "poll_id": null,
+  "priority": "normal",
   "queue": "default",
   "quota_names": [
     "gpu"

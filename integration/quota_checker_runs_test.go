@@ -138,8 +138,8 @@ func (h quotaHistory) checkOutcomes(slots *slotsChecker, runs *runsChecker) (err
 			continue
 		}
 		over := outcomes[id][0]
-		if !over.Succeeded {
-			errs = append(errs, fmt.Errorf("job %s failed", id))
+		if over.Succeeded == h.Fails {
+			errs = append(errs, fmt.Errorf("job %s has succeeded: %v", id, over.Succeeded))
 		}
 		for _, at := range runs.starts[id] {
 			if at.After(over.At) {

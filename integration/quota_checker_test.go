@@ -16,6 +16,7 @@ type quotaHistory struct {
 	Revisions []quotaRevision     // of all quotas, in the order in which they were written
 	Log       []event             // of the handlers, in the order in which it was written
 	Outcomes  []quotaOutcome
+	Fails     bool // what all jobs are to do
 }
 
 // quotaRevision is one value that a quota had.

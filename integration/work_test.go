@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -36,7 +37,8 @@ var (
 		asyncnats.Define[time.Duration, asyncnats.None]("limited.green"),
 		asyncnats.Define[time.Duration, asyncnats.None]("limited.blue"),
 	}
-	// mortal is another of them, and may kill its process when it starts.
+	// mortal is another of them, and may kill its process when it starts. With a
+	// time below zero it sleeps as long and fails.
 	mortal = asyncnats.Define[time.Duration, asyncnats.None]("story.mortal")
 )
 
@@ -113,7 +115,14 @@ func (o *output) flush() {
 
 // mortalHandler performs mortal, and calls onStart when it has noted its start.
 func mortalHandler(log string, onStart func(job.ID)) job.Handler {
-	return mortal.Handle(limitedNap(log, onStart))
+	perform := limitedNap(log, onStart)
+	return mortal.Handle(func(ctx context.Context, d time.Duration) (asyncnats.None, error) {
+		none, err := perform(ctx, d.Abs())
+		if err == nil && d < 0 {
+			err = errors.New("wrecked")
+		}
+		return none, err
+	})
 }
 
 // limitedNap is nap, and notes whether it came to its end.

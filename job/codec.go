@@ -21,15 +21,15 @@ func EncodeSpec(s Spec) ([]byte, error) {
 }
 
 // DecodeSpec reads the body of a job's message: msgpack, or JSON where it
-// begins with a brace (which no msgpack map does). task and quotas are those of
-// the lane that brought it, which a JSON body need not repeat; nonce is the
-// identity of a body that brings none. Keys that this version does not know
-// are refused, for they may change what the job means.
+// begins with a brace (which no msgpack map does). task, quotas and priority
+// are those of the lane that brought it, which a JSON body need not repeat;
+// nonce is the identity of a body that brings none. Keys that this version does
+// not know are refused, for they may change what the job means.
 //
 // The error says what is wrong with the body; the spec returned with it holds
 // whatever could be read and always has a nonce.
-func DecodeSpec(body []byte, task string, quotas []string, nonce Nonce) (Spec, error) {
-	spec, err := decodeSpec(body)
+func DecodeSpec(body []byte, task string, quotas []string, priority Priority, nonce Nonce) (Spec, error) {
+	spec, err := decodeSpec(body, priority)
 	byHand := isJSON(body)
 	anonymous := spec.Nonce.IsZero()
 	if anonymous {
@@ -56,12 +56,15 @@ func DecodeSpec(body []byte, task string, quotas []string, nonce Nonce) (Spec, e
 	if !slices.Equal(spec.Quotas, quotas) {
 		return spec, fmt.Errorf("body names quotas %q and was published on a lane with quotas %q", spec.Quotas, quotas)
 	}
+	if spec.Priority != priority {
+		return spec, fmt.Errorf("body has priority %v and was published on a lane of priority %v", spec.Priority, priority)
+	}
 	return spec, nil
 }
 
-func decodeSpec(body []byte) (Spec, error) {
+func decodeSpec(body []byte, priority Priority) (Spec, error) {
 	if isJSON(body) {
-		spec, err := decodeJSON(body)
+		spec, err := decodeJSON(body, priority)
 		if err != nil {
 			var id identity
 			_ = json.Unmarshal(body, &id) // what cannot be read is absent

@@ -48,10 +48,11 @@ func FuzzDecodeSpec(f *testing.F) {
 	f.Add([]byte(`{"arg":[1,{"a":null}],"retry":{"never":true},"keep":"none"}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, lane := range []struct {
-			task   string
-			quotas []string
-		}{{"text.shout", nil}, {"image.thumbnail", nil}, {"image.thumbnail", []string{"db", "gpu"}}} {
-			spec, err := job.DecodeSpec(body, lane.task, lane.quotas, other)
+			task     string
+			quotas   []string
+			priority job.Priority
+		}{{"text.shout", nil, job.Normal}, {"image.thumbnail", nil, job.Normal}, {"image.thumbnail", []string{"db", "gpu"}, job.Normal}, {"image.thumbnail", []string{"gpu"}, job.High}} {
+			spec, err := job.DecodeSpec(body, lane.task, lane.quotas, lane.priority, other)
 			if spec.Nonce.IsZero() {
 				t.Fatalf("no nonce; err %v", err)
 			}
@@ -62,7 +63,7 @@ func FuzzDecodeSpec(f *testing.F) {
 			if err != nil {
 				t.Fatalf("%#v cannot be encoded: %v", spec, err)
 			}
-			again, err := job.DecodeSpec(data, lane.task, lane.quotas, job.Nonce{})
+			again, err := job.DecodeSpec(data, lane.task, lane.quotas, lane.priority, job.Nonce{})
 			if err != nil {
 				t.Fatalf("%#v cannot be decoded: %v", spec, err)
 			}
@@ -92,6 +93,31 @@ func FuzzDecodeRecord(f *testing.F) {
 		}
 		if diff := cmp.Diff(record, again, cmpopts.EquateEmpty()); diff != "" {
 			t.Fatalf("decoded again (-first +second):\n%s", diff)
+		}
+	})
+}
+
+// FuzzDecodeDead: what is decoded means the same when it is encoded and decoded
+// again, however small it is made.
+func FuzzDecodeDead(f *testing.F) {
+	seed(f, "dead*.hex")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		entry, err := job.DecodeDead(data)
+		if err != nil {
+			return
+		}
+		for ok := true; ok; entry, ok = entry.Smaller() {
+			data, err := job.EncodeDead(entry)
+			if err != nil {
+				t.Fatalf("%#v cannot be encoded: %v", entry, err)
+			}
+			again, err := job.DecodeDead(data)
+			if err != nil {
+				t.Fatalf("%#v cannot be decoded: %v", entry, err)
+			}
+			if diff := cmp.Diff(entry, again, cmpopts.EquateEmpty()); diff != "" {
+				t.Fatalf("decoded again (-first +second):\n%s", diff)
+			}
 		}
 	})
 }

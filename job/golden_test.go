@@ -55,7 +55,8 @@ var specs = map[string]job.Spec{
 		Begin: put.Add(time.Hour), Deadline: put.Add(2 * time.Hour),
 		Retry: job.Retry{Max: 4, Min: 2 * time.Second, Cap: time.Minute, Jitter: 0.5},
 	},
-	"spec-quotas": {Version: 1, Nonce: nonce, Task: "image.thumbnail", Quotas: []string{"db", "gpu"}},
+	"spec-quotas":   {Version: 1, Nonce: nonce, Task: "image.thumbnail", Quotas: []string{"db", "gpu"}},
+	"spec-priority": {Version: 1, Nonce: nonce, Task: "image.thumbnail", Quotas: []string{"gpu"}, Priority: job.High},
 }
 
 // records are the records of the golden files.
@@ -88,6 +89,25 @@ var records = map[string]job.Record{
 		Version: 1, Nonce: nonce, Task: "image.thumbnail", Quotas: []string{"db", "gpu"}, State: job.Active, Attempt: first,
 		Put: put, Started: put.Add(time.Millisecond),
 	},
+	"record-priority": {
+		Version: 1, Nonce: nonce, Task: "image.thumbnail", Priority: job.Low, State: job.Active, Attempt: first,
+		Put: put, Started: put.Add(time.Millisecond),
+	},
+}
+
+// dead are the entries of the golden files.
+var dead = map[string]job.Dead{
+	"dead":     {Version: 1, Body: encoded(specs["spec-minimal"]), Record: records["record-failed"]},
+	"dead-cut": {Version: 1, Body: encoded(specs["spec-minimal"]), Record: records["record-failed"], Cut: []string{job.CutStack, job.CutArg}},
+}
+
+// encoded is a spec as its message has it.
+func encoded(spec job.Spec) []byte {
+	data, err := job.EncodeSpec(spec)
+	if err != nil {
+		panic(err)
+	}
+	return data
 }
 
 func TestGoldenSpecs(t *testing.T) {
@@ -98,7 +118,7 @@ func TestGoldenSpecs(t *testing.T) {
 				t.Fatal(err)
 			}
 			stored := golden(t, name+".hex", annotate(t, data))
-			got, err := job.DecodeSpec(undump(t, stored), spec.Task, spec.Quotas, job.Nonce{})
+			got, err := job.DecodeSpec(undump(t, stored), spec.Task, spec.Quotas, spec.Priority, job.Nonce{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -112,12 +132,12 @@ func TestGoldenSpecs(t *testing.T) {
 // TestGoldenJSONBodies reads the bodies written by hand, which say the same
 // as the msgpack ones of the same name.
 func TestGoldenJSONBodies(t *testing.T) {
-	for _, name := range []string{"spec-minimal", "spec-full", "spec-timed", "spec-quotas"} {
+	for _, name := range []string{"spec-minimal", "spec-full", "spec-timed", "spec-quotas", "spec-priority"} {
 		body, err := os.ReadFile(filepath.Join("testdata", name+".json"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := job.DecodeSpec(body, specs[name].Task, specs[name].Quotas, job.Nonce{})
+		got, err := job.DecodeSpec(body, specs[name].Task, specs[name].Quotas, specs[name].Priority, job.Nonce{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -151,10 +171,29 @@ func TestGoldenRecords(t *testing.T) {
 	}
 }
 
+func TestGoldenDead(t *testing.T) {
+	for name, entry := range dead {
+		t.Run(name, func(t *testing.T) {
+			data, err := job.EncodeDead(entry)
+			if err != nil {
+				t.Fatal(err)
+			}
+			stored := golden(t, name+".hex", annotate(t, data))
+			got, err := job.DecodeDead(undump(t, stored))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(entry, got); diff != "" {
+				t.Errorf("decoded from the golden file (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 // TestVectorsOfTheDocumentation holds the golden files against their copies
 // in docs/protocol.md.
 func TestVectorsOfTheDocumentation(t *testing.T) {
-	for _, name := range []string{"spec-minimal", "spec-full", "spec-again", "record-active", "record-completed", "record-failed"} {
+	for _, name := range []string{"spec-minimal", "spec-full", "spec-again", "spec-priority", "record-active", "record-completed", "record-failed", "dead"} {
 		dump, err := os.ReadFile(filepath.Join("testdata", name+".hex"))
 		if err != nil {
 			t.Fatal(err)
@@ -183,7 +222,7 @@ func TestTimesAreUTC(t *testing.T) {
 	if want, _ := job.EncodeSpec(specs["spec-full"]); !bytes.Equal(data, want) {
 		t.Error("the time zone changes the body")
 	}
-	if spec, err = job.DecodeSpec(data, spec.Task, spec.Quotas, nonce); err != nil || spec.At.Location() != time.UTC {
+	if spec, err = job.DecodeSpec(data, spec.Task, spec.Quotas, spec.Priority, nonce); err != nil || spec.At.Location() != time.UTC {
 		t.Errorf("spec: %v, %v", spec.At, err)
 	}
 	if data, err = job.EncodeRecord(record); err != nil {

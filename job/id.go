@@ -2,9 +2,11 @@ package job
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -53,6 +55,14 @@ func NonceAt(sequence uint64, stored time.Time) Nonce {
 	return n
 }
 
+// Next is the nonce of the job that is put again from what was kept of job n
+// under that revision: the beginning of the SHA-256 of both, the revision as 64
+// bits, big-endian.
+func (n Nonce) Next(revision uint64) Nonce {
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64(n[:], revision))
+	return Nonce(sum[:len(n)])
+}
+
 // IsZero reports whether n is the absent nonce.
 func (n Nonce) IsZero() bool { return n == Nonce{} }
 
@@ -89,4 +99,24 @@ func (n *Nonce) UnmarshalText(text []byte) error {
 	}
 	*n = read
 	return nil
+}
+
+// UniqueID returns the ID of the job of a task that is unique by a key: the task
+// with '=' for its dots, '/', and the key or, where that cannot be part of an ID
+// or is long, "/" and half its SHA-256 in hexadecimal. Of a task with a long name
+// it is "/" and half the SHA-256 of the task, a zero byte and the key.
+func UniqueID(task, key string) ID {
+	prefix := strings.ReplaceAll(task, ".", "=") + "/"
+	if id, err := ParseID(prefix + key); err == nil && key != "" && len(key) <= sha256.Size && !strings.Contains(key, "/") {
+		return id
+	}
+	if id, err := ParseID(prefix + "/" + digest(key)); err == nil {
+		return id
+	}
+	return ID("/" + digest(task+"\x00"+key))
+}
+
+func digest(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:sha256.Size/2])
 }

@@ -21,6 +21,7 @@ type jsonSpec struct {
 	Task     string          `json:"task"`
 	Arg      json.RawMessage `json:"arg"`
 	Quotas   []string        `json:"quotas"`
+	Priority string          `json:"priority"`
 	Timeout  string          `json:"timeout"`
 	Keep     string          `json:"keep"`
 	Retry    jsonRetry       `json:"retry"`
@@ -61,7 +62,9 @@ func duration(key, text string) (time.Duration, error) {
 	return d, nil
 }
 
-func decodeJSON(body []byte) (Spec, error) {
+// decodeJSON reads a body by hand. priority is that of one which says nothing
+// of it; of all other keys the zero value says nothing.
+func decodeJSON(body []byte, priority Priority) (Spec, error) {
 	read := jsonSpec{Version: SpecVersion}
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	if err := decoder.Decode(&read); err != nil {
@@ -75,12 +78,17 @@ func decodeJSON(body []byte) (Spec, error) {
 	}
 	spec := Spec{
 		Version: read.Version, Nonce: read.Nonce, Task: read.Task,
-		Quotas: read.Quotas, Begin: read.Begin.UTC(), Deadline: read.Deadline.UTC(), By: read.By, At: read.At.UTC(),
+		Quotas: read.Quotas, Priority: priority, Begin: read.Begin.UTC(), Deadline: read.Deadline.UTC(), By: read.By, At: read.At.UTC(),
 	}
 	if arg := bytes.TrimSpace(read.Arg); len(arg) > 0 && !bytes.Equal(arg, []byte("null")) {
 		spec.Arg = Value{Encoding: JSON, Data: arg}
 	}
 	var err error
+	if read.Priority != "" {
+		if spec.Priority, err = ParsePriority(read.Priority); err != nil {
+			return Spec{}, err
+		}
+	}
 	if spec.Timeout, err = duration("timeout", read.Timeout); err != nil {
 		return Spec{}, err
 	}

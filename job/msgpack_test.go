@@ -106,7 +106,7 @@ func TestMemory(t *testing.T) {
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		_, specErr := DecodeSpec([]byte(data), "a", nil, Nonce{})
+		_, specErr := DecodeSpec([]byte(data), "a", nil, Normal, Nonce{})
 		_, recordErr := DecodeRecord([]byte(data))
 		_, jsonErr := Value{Data: []byte(data)}.AsJSON()
 		var into map[string]any

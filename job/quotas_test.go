@@ -56,12 +56,13 @@ func numbers(n int) []string {
 	return names
 }
 
-// A lane's name has room in the server for a task with the longest quotas.
+// A lane's name has room in the server for a task with the longest quotas and a
+// priority.
 func TestLaneHasRoom(t *testing.T) {
 	const most = 255 // characters of a consumer's name
 	quotas := []string{strings.Repeat("x", 64), strings.Repeat("y", 64)}
 	task := strings.Repeat("t", 240-2*66)
-	if job.CheckQuotas(task, quotas) != nil || len(task+"=="+strings.Join(quotas, "==")) > most {
+	if job.CheckQuotas(task, quotas) != nil || len(task+"=="+strings.Join(quotas, "==")+"===high") > most {
 		t.Error("no room")
 	}
 }
@@ -88,7 +89,7 @@ func TestDecodeQuotas(t *testing.T) {
 		"a key in other letter": {`{"Quotas":["gpu"]}`, []string{"gpu"}, nil, `unknown key "Quotas"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			spec, err := job.DecodeSpec([]byte(row.body), "text.shout", row.lane, other)
+			spec, err := job.DecodeSpec([]byte(row.body), "text.shout", row.lane, job.Normal, other)
 			if row.says != "" {
 				checkError(t, "body", err, row.says)
 				return
@@ -104,7 +105,7 @@ func TestDecodeQuotas(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = job.DecodeSpec(data, "text.shout", []string{"gpu"}, other)
+		_, err = job.DecodeSpec(data, "text.shout", []string{"gpu"}, job.Normal, other)
 		checkError(t, fmt.Sprintf("msgpack with quotas %q", quotas), err, "published on a lane with quotas")
 	}
 }

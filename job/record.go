@@ -21,8 +21,9 @@ type Record struct {
 	Nonce   Nonce  `msgpack:"nonce" json:"nonce"`
 	Task    string `msgpack:"task" json:"task"`
 	// Quotas names the quotas that the job needed a slot in, sorted.
-	Quotas []string `msgpack:"quotas,omitempty" json:"quotas,omitempty"`
-	State  State    `msgpack:"state" json:"state"`
+	Quotas   []string `msgpack:"quotas,omitempty" json:"quotas,omitempty"`
+	Priority Priority `msgpack:"priority,omitempty" json:"priority,omitempty"`
+	State    State    `msgpack:"state" json:"state"`
 
 	// Attempt is the attempt that wrote the record.
 	Attempt Attempt `msgpack:"attempt" json:"attempt"`
@@ -54,7 +55,7 @@ func (r Record) EndedAs(kind Kind) bool {
 // Stopped reports whether the job was ended by somebody who did not perform it:
 // it was cancelled, or its deadline passed.
 func (r Record) Stopped() bool {
-	return r.Attempt == Attempt{} && (r.EndedAs(KindCancelled) || r.EndedAs(KindExpired))
+	return r.Attempt.Number == 0 && (r.EndedAs(KindCancelled) || r.EndedAs(KindExpired))
 }
 
 // MaxPast is how many Failures of past attempts a record keeps.

@@ -22,6 +22,9 @@ type Spec struct {
 	// Quotas names the quotas in each of which the job needs a slot while it
 	// runs, sorted, each once. They are repeated in the lane like the task.
 	Quotas []string `msgpack:"quotas,omitempty"`
+	// Priority is before which other jobs it is taken. It is repeated in the
+	// lane like the task.
+	Priority Priority `msgpack:"priority,omitempty"`
 
 	// Timeout bounds one attempt; 0 is no bound.
 	Timeout time.Duration `msgpack:"timeout,omitempty"`
@@ -64,6 +67,9 @@ func (s Spec) Check() error {
 	if err := CheckQuotas(s.Task, s.Quotas); err != nil {
 		errs = append(errs, err)
 	}
+	if err := s.Priority.Check(); err != nil {
+		errs = append(errs, err)
+	}
 	switch s.Arg.Encoding {
 	case MsgPack, JSON:
 	default:
@@ -89,7 +95,7 @@ func (s Spec) Check() error {
 
 // maxLane is the most characters that the names of a task and of its quotas
 // have together: the server allows 255 in the name of a consumer, which is made
-// of them.
+// of them and of the priority.
 const maxLane = 240
 
 // CheckQuotas reports what is wrong with the quotas that a job of a task

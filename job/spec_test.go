@@ -50,7 +50,7 @@ func TestDecodeJSONBody(t *testing.T) {
 			if want.Nonce.IsZero() {
 				want.Nonce = other
 			}
-			got, err := job.DecodeSpec([]byte(row.body), "text.shout", nil, other)
+			got, err := job.DecodeSpec([]byte(row.body), "text.shout", nil, job.Normal, other)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -63,13 +63,13 @@ func TestDecodeJSONBody(t *testing.T) {
 
 func TestDecodeJSONBodyRefused(t *testing.T) {
 	rows := map[string]struct{ body, want string }{
-		"unknown key":            {`{"priority":3}`, `unknown key "priority" (docs/protocol.md`},
+		"unknown key":            {`{"urgency":3}`, `unknown key "urgency" (docs/protocol.md`},
 		"unknown key of retry":   {`{"retry":{"limit":3}}`, `unknown key "retry.limit"`},
 		"key in capitals":        {`{"Arg":3}`, `unknown key "Arg"`},
 		"retry key in capitals":  {`{"retry":{"NEVER":true}}`, `unknown key "retry.NEVER"`},
 		"attempt by hand":        {`{"attempt":1}`, `unknown key "attempt"`},
 		"newer version":          {`{"v":2}`, "body has version 2, this program reads version 1: use the same release on both sides, dispatchers first"},
-		"newer with newer keys":  {`{"v":2,"priority":3}`, "body has version 2"},
+		"newer with newer keys":  {`{"v":2,"urgency":3}`, "body has version 2"},
 		"version 0":              {`{"v":0}`, "body has version 0"},
 		"other task":             {`{"task":"text.whisper"}`, `body is of task "text.whisper" and was published on the lane of task "text.shout"`},
 		"illegal task":           {`{"task":"a b"}`, "must be 1 to 128 letters"},
@@ -105,7 +105,7 @@ func TestDecodeJSONBodyRefused(t *testing.T) {
 // comes with the error has a nonce.
 func refused(t *testing.T, body []byte, want string) {
 	t.Helper()
-	spec, err := job.DecodeSpec(body, "text.shout", nil, other)
+	spec, err := job.DecodeSpec(body, "text.shout", nil, job.Normal, other)
 	checkError(t, "body", err, want)
 	if spec.Nonce.IsZero() {
 		t.Error("the spec has no nonce")
@@ -138,7 +138,7 @@ func TestDecodeMsgpackBodyRefused(t *testing.T) {
 		change fields
 		want   string
 	}{
-		"unknown key":              {fields{"priority": 3}, `unknown field "priority" (docs/protocol.md`},
+		"unknown key":              {fields{"urgency": 3}, `unknown field "urgency" (docs/protocol.md`},
 		"unknown key of arg":       {fields{"arg": fields{"encoding": "json"}}, `unknown field "encoding"`},
 		"unknown key of retry":     {fields{"retry": fields{"limit": 3}}, `unknown field "limit"`},
 		"newer version":            {fields{"v": 2}, "body has version 2, this program reads version 1: use the same release"},
@@ -212,14 +212,14 @@ func TestDecodeTruncated(t *testing.T) {
 			t.Fatal(err)
 		}
 		for n := range whole {
-			if _, err := job.DecodeSpec(whole[:n], spec.Task, spec.Quotas, other); err == nil {
+			if _, err := job.DecodeSpec(whole[:n], spec.Task, spec.Quotas, spec.Priority, other); err == nil {
 				t.Errorf("%s: the first %d of %d bytes were taken for a body", name, n, len(whole))
 			}
 		}
 	}
 	text := `{"nonce":"000102030405060708090a0b0c0d0e0f","task":"text.shout","arg":{"a":["b",1]},"retry":{"interrupts":2}}`
 	for n := range text {
-		if _, err := job.DecodeSpec([]byte(text[:n]), "text.shout", nil, other); err == nil {
+		if _, err := job.DecodeSpec([]byte(text[:n]), "text.shout", nil, job.Normal, other); err == nil {
 			t.Errorf("%q was taken for a body", text[:n])
 		}
 	}
@@ -244,7 +244,7 @@ func TestRefusedBodyKeepsItsNonce(t *testing.T) {
 		"JSON, time not so":        text(`"at":"soon"`),
 		"JSON, unknown in a retry": text(`"retry":{"x":1}`),
 	} {
-		spec, err := job.DecodeSpec(body, "text.shout", nil, other)
+		spec, err := job.DecodeSpec(body, "text.shout", nil, job.Normal, other)
 		if err == nil || spec.Nonce != nonce {
 			t.Errorf("%s: nonce %v, err %v", name, spec.Nonce, err)
 		}

@@ -40,7 +40,8 @@ type Transition struct {
 // drawn from it.
 var Transitions = []Transition{
 	{Pending, Assigned, "claimed by an agent"},
-	{Pending, Completed, "cancelled, or its deadline passed"},
+	{Pending, Callbacks, "cancelled"},
+	{Pending, Completed, "its deadline passed"},
 	{Assigned, Pending, "handed back unstarted, or its worker died"},
 	{Assigned, Active, "started, where a record must come first"},
 	{Assigned, Completed, "outcome recorded"},
@@ -53,7 +54,8 @@ var Transitions = []Transition{
 	{Active, Retrying, "failed, to be tried again later"},
 	{Active, Waiting, "returned a call"},
 	{Retrying, Pending, "due"},
-	{Retrying, Completed, "cancelled, or its deadline passed"},
+	{Retrying, Callbacks, "cancelled"},
+	{Retrying, Completed, "its deadline passed"},
 	{Waiting, Callbacks, "the jobs it waits for ended, something owed"},
 	{Waiting, Completed, "the jobs it waits for ended"},
 	{Callbacks, Completed, "nothing owed any more"},

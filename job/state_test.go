@@ -12,10 +12,10 @@ import (
 // is written here a second time.
 func TestTransitions(t *testing.T) {
 	legal := map[job.State][]job.State{
-		job.Pending:   {job.Assigned, job.Completed},
+		job.Pending:   {job.Assigned, job.Callbacks, job.Completed},
 		job.Assigned:  {job.Pending, job.Active, job.Completed, job.Callbacks, job.Retrying, job.Waiting},
 		job.Active:    {job.Active, job.Completed, job.Callbacks, job.Retrying, job.Waiting},
-		job.Retrying:  {job.Pending, job.Completed},
+		job.Retrying:  {job.Pending, job.Callbacks, job.Completed},
 		job.Waiting:   {job.Callbacks, job.Completed},
 		job.Callbacks: {job.Completed},
 		job.Completed: nil,

@@ -92,25 +92,42 @@ func Make(ctx context.Context, js jetstream.JetStream, c Config) error {
 // direct reads and has no maximum age. It returns [ErrNoBucket] where there is
 // none.
 func Open[T any](ctx context.Context, js jetstream.JetStream, name string, codec Codec[T]) (*Bucket[T], error) {
+	bucket, found, err := open(ctx, js, name, codec)
+	if err == nil && (!found.AllowMsgTTL || !found.AllowDirect || found.MaxAge > 0) {
+		return nil, fmt.Errorf("bucket %s was made by somebody else and lacks per-message TTL or direct reads, or has a maximum age: change that (nats stream edit KV_%s --allow-msg-ttl --allow-direct --max-age 0) or use another namespace", name, name)
+	}
+	return bucket, err
+}
+
+// OpenAging opens a bucket that exists, whose entries the server may remove at
+// any age, and which so need no time to live of their own; provided that it
+// allows direct reads. It returns [ErrNoBucket] where there is none.
+func OpenAging[T any](ctx context.Context, js jetstream.JetStream, name string, codec Codec[T]) (*Bucket[T], error) {
+	bucket, found, err := open(ctx, js, name, codec)
+	if err == nil && !found.AllowDirect {
+		return nil, fmt.Errorf("bucket %s was made by somebody else and lacks direct reads: change that (nats stream edit KV_%s --allow-direct) or use another namespace", name, name)
+	}
+	return bucket, err
+}
+
+func open[T any](ctx context.Context, js jetstream.JetStream, name string, codec Codec[T]) (*Bucket[T], jetstream.StreamConfig, error) {
+	var found jetstream.StreamConfig
 	store, err := js.KeyValue(ctx, name)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		return nil, fmt.Errorf("%w: %s", ErrNoBucket, name)
+		return nil, found, fmt.Errorf("%w: %s", ErrNoBucket, name)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open bucket %s: %w", name, err)
+		return nil, found, fmt.Errorf("open bucket %s: %w", name, err)
 	}
 	stream, err := js.Stream(ctx, "KV_"+name)
 	if err != nil {
-		return nil, fmt.Errorf("open bucket %s: %w", name, err)
-	}
-	if found := stream.CachedInfo().Config; !found.AllowMsgTTL || !found.AllowDirect || found.MaxAge > 0 {
-		return nil, fmt.Errorf("bucket %s was made by somebody else and lacks per-message TTL or direct reads, or has a maximum age: change that (nats stream edit KV_%s --allow-msg-ttl --allow-direct --max-age 0) or use another namespace", name, name)
+		return nil, found, fmt.Errorf("open bucket %s: %w", name, err)
 	}
 	publish := "$KV." + name + "."
 	if prefix := APIPrefix(js); prefix != jetstream.DefaultAPIPrefix {
 		publish = prefix + publish
 	}
-	return &Bucket[T]{js: js, store: store, name: name, publish: publish, codec: codec}, nil
+	return &Bucket[T]{js: js, store: store, name: name, publish: publish, codec: codec}, stream.CachedInfo().Config, nil
 }
 
 // View returns the same bucket for values of another type, which have keys of their
@@ -143,6 +160,16 @@ func (b *Bucket[T]) Latest(ctx context.Context, key string) (Entry[T], error) {
 		return Entry[T]{}, ErrNotFound
 	}
 	return b.entry(key, data, revision, written)
+}
+
+// Now asks the bucket's leader, by whose clock entries are written, for the time.
+// When the answer comes that clock has passed it.
+func (b *Bucket[T]) Now(ctx context.Context) (time.Time, error) {
+	stream, err := b.js.Stream(ctx, "KV_"+b.name)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("ask for the time of %s: %w", b.name, err)
+	}
+	return stream.CachedInfo().TimeStamp, nil
 }
 
 // Create writes a key that has no value, and returns its revision. The value
@@ -188,19 +215,6 @@ func (b *Bucket[T]) Delete(ctx context.Context, key string, revision uint64) err
 	msg.Header.Set("KV-Operation", "DEL")
 	if _, err := b.js.PublishMsg(ctx, msg); err != nil {
 		return fmt.Errorf("delete %s of %s: %w", key, b.name, conflict(err))
-	}
-	return nil
-}
-
-// PurgeAll removes every key of a bucket that matches pattern (NATS wildcards),
-// whatever its value. Watchers do not hear of it.
-func PurgeAll(ctx context.Context, js jetstream.JetStream, bucket, pattern string) error {
-	stream, err := js.Stream(ctx, "KV_"+bucket)
-	if err == nil {
-		err = stream.Purge(ctx, jetstream.WithPurgeSubject("$KV."+bucket+"."+pattern))
-	}
-	if err != nil {
-		return fmt.Errorf("purge %s of %s: %w", pattern, bucket, err)
 	}
 	return nil
 }

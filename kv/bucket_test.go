@@ -281,6 +281,53 @@ func TestPurgeAll(t *testing.T) {
 	})
 }
 
+// An entry is removed at its revision, and one that was written since is not.
+func TestPurgeAtRevision(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *natstest.Server, b *kv.Bucket[string]) {
+		js := s.JetStream(t)
+		create(t, b, "other", "v", kv.Forever)
+		old := create(t, b, "k", "old", kv.Forever)
+		last := update(t, b, "k", "new", old, kv.Forever)
+		for _, row := range []struct {
+			upTo    uint64
+			removed int
+			left    string
+		}{{old, 0, "new"}, {last, 1, ""}, {last, 0, ""}} {
+			removed, err := kv.Purge(t.Context(), js, "b", "k", row.upTo)
+			if err != nil || removed != row.removed {
+				t.Errorf("purge up to %d removed %d, %v, want %d", row.upTo, removed, err, row.removed)
+			}
+			wantValue(t, b, "k", row.left)
+		}
+		wantValue(t, b, "other", "v")
+		if _, err := kv.Purge(t.Context(), js, "none", "k", kv.Newest); !errors.Is(err, kv.ErrNoBucket) {
+			t.Errorf("without a bucket: %v, want ErrNoBucket", err)
+		}
+	})
+}
+
+// A bucket whose entries age is opened as such, whatever its age, and as no other.
+func TestAging(t *testing.T) {
+	natstest.RunWith(t, nil, func(t *testing.T, s *natstest.Server) {
+		js := s.JetStream(t)
+		if err := kv.Make(t.Context(), js, kv.Config{Bucket: "b", MaxAge: time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := kv.Open(t.Context(), js, "b", kv.JSON[string]()); err == nil {
+			t.Error("a bucket with a maximum age was opened as one without")
+		}
+		b, err := kv.OpenAging(t.Context(), js, "b", kv.JSON[string]())
+		if err != nil {
+			t.Fatal(err)
+		}
+		create(t, b, "k", "v", kv.Forever)
+		time.Sleep(59 * time.Minute)
+		wantValue(t, b, "k", "v")
+		time.Sleep(2 * time.Minute)
+		wantValue(t, b, "k", "")
+	})
+}
+
 // A server that cannot be reached is an error in bounded time, for contexts without a deadline too.
 func TestUnreachable(t *testing.T) {
 	natstest.RunWith(t, nil, func(t *testing.T, s *natstest.Server) {

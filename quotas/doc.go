@@ -1,5 +1,5 @@
-// Package quotas limits how many jobs run at once: strictly, over all
-// dispatchers of a queue, by name.
+// Package quotas limits how many jobs run at once, or start in a period: strictly,
+// over all dispatchers of a queue, by name.
 //
 // A quota is one key of a key-value bucket. Its value, [Slots], says who holds
 // its slots and who waits for one, and is changed by compare-and-set only. A
@@ -33,16 +33,32 @@
 // or none (several.go). While it waits, others pass it; after a number of those,
 // slots are kept free for it.
 //
+// A quota with a period is a rate limit (rate.go). Its claims are the same, but a
+// waiter is served where fewer starts than the size were granted within the period
+// that ends now, by the clock of the server (clock.go); a grant expires, whatever
+// becomes of its job. A job that is granted a start and surely not started, because
+// its agent has no place for it or stops, withdraws and gives it back. Where a worker
+// dies, is stopped, or loses its lease, the grant is spent, and the job's next attempt
+// takes another, before all who never started. When a grant expires the keeper looks,
+// and a little later whoever else waits (watch.go).
+//
 // # Guarantees
 //
 // In every revision of the value a holder is added only where there are fewer
-// than the quota's size, or where the quota is removed. Each slot comes with a
+// than the quota's size, or where the quota is removed. Of a rate limit, no window
+// of its period has more grants than its size, by the times that the server stored
+// them at, but for those that were given back. Each slot, and each start, comes with a
 // fencing token, higher than all before it in the quota. A waiter is served
 // before all who stand behind it, except that one which needs several quotas can
 // be passed by eight jobs in each. Slots survive their holders' processes and
 // servers, as far as the server's storage does.
 //
 // # Limits
+//
+// A job starts when it is granted that or a moment later, so that starts may be a
+// little closer to each other than grants. A rate limit relies on the server's clock
+// as clock.go says. While its size or period is changed a window has no more than the
+// larger, by what is known: what expired by the old period is forgotten.
 //
 // Two jobs that are claimed by two dispatchers at the same moment, while a slot
 // is free, may start in either order. A slot whose holder was killed is idle until the job

@@ -35,8 +35,9 @@ type GateConfig struct {
 	AckWait    time.Duration // of the queue
 	// Gone reports whether no message of a job is left in the queue.
 	Gone func(context.Context, job.ID, job.Nonce) (bool, error)
-	// Resized is told how many slots a quota has, -1 for one that limits
-	// nothing, when that is first known and whenever it changes. It must not
+	// Resized is told how many jobs that name a quota can run at once, -1 for any
+	// number: a quota that is removed, or a rate limit, unless that starts none.
+	// It is told when that is first known and whenever it changes, and must not
 	// block.
 	Resized func(name string, size int)
 	Log     *slog.Logger
@@ -60,8 +61,11 @@ type Gate struct {
 	inbox     string           // for answers
 	current   bool             // what there was is known
 	silent    bool             // it cannot be read, which was logged
+	dead      []string         // dispatchers that died since it began
 	sweeping  bool
 	suspects  map[suspect]time.Time // since when their jobs are gone
+	clock     clock
+	asking    bool // the server is being asked for the time
 }
 
 // NewGate returns a gate. It starts nothing.
@@ -177,6 +181,7 @@ func (g *Gate) line(name string) *line {
 	l, ok := g.lines[name]
 	if !ok {
 		l = newLine(name)
+		l.dead = slices.Clone(g.dead)
 		g.lines[name] = l
 		if g.current {
 			l.learn(Slots{Removed: true}, 0)
@@ -233,6 +238,7 @@ func (g *Gate) loaded(change kv.Change[Slots], err error) {
 			g.learn(l, Slots{Removed: true}, 0)
 			return
 		}
+		change.Entry.Value.date(change.Entry.Written)
 		g.learn(l, change.Entry.Value, change.Entry.Revision)
 	}
 }
@@ -249,11 +255,7 @@ func (g *Gate) refuse(l *line, err error) {
 func (g *Gate) learn(l *line, now Slots, revision uint64) {
 	first, before := !l.loaded, l.known
 	l.learn(now, revision)
-	if first || before.Removed != now.Removed || before.Size != now.Size {
-		size := now.Size
-		if now.Removed {
-			size = -1
-		}
+	if size := now.places(); first || before.places() != size {
 		g.config.Resized(l.name, size)
 	}
 }
@@ -273,6 +275,7 @@ func (g *Gate) step() {
 		}
 		if l.idle() {
 			g.dismiss(l)
+			l.succeed()
 		}
 	}
 	blocked := g.stepSeveral()
@@ -289,11 +292,14 @@ func (g *Gate) step() {
 		if !l.idle() {
 			continue // its end will make it dirty again
 		}
-		next, ours, changed := l.plan()
+		next, ours, changed := l.plan(g.passedFor(l))
 		switch {
 		case !changed:
 			l.included = len(l.guests)
 			g.spread(l, l.known)
+			g.watch(l, next)
+		case g.keeps(l) && l.known.undated():
+			g.read(l)
 		case g.keeps(l):
 			g.write(l, next)
 		default:
@@ -426,11 +432,14 @@ func (g *Gate) read(l *line) {
 	go func() {
 		ctx, cancel := context.WithTimeout(g.ctx, tryPatience)
 		defer cancel()
-		now, revision, err := g.set.read(ctx, l.name)
+		now, revision, stored, err := g.set.read(ctx, l.name)
 		g.work.Do(func() {
 			l.busy, l.dirty = false, true
 			if err == nil {
 				l.answered = reading
+			}
+			if err == nil && revision != 0 && revision == l.wrote && now.limitsRate() {
+				g.clock.set(stored, l.wroteAt)
 			}
 			switch {
 			case err != nil:
@@ -485,10 +494,12 @@ func (g *Gate) written(l *line, next Slots, base, revision uint64, err error) {
 	switch {
 	case err == nil:
 		l.unsure, l.take = false, false
+		l.wrote, l.wroteAt = revision, time.Now()
 		if revision >= l.newest {
 			was := l.known
 			g.learn(l, next, revision)
 			g.spread(l, was)
+			l.stale = next.undated()
 		}
 	case errors.Is(err, kv.ErrConflict):
 		// Refused for what it was based on; whatever of ours was under way

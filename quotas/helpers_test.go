@@ -37,6 +37,7 @@ type world struct {
 	mu        sync.Mutex
 	names     map[job.Nonce][]string // the quotas of each job that entered
 	token     job.Token              // the last that was given
+	unstarted map[job.Token]bool     // attempts that withdrew
 	processes int                    // that were started
 }
 
@@ -52,7 +53,7 @@ func newWorld(t *testing.T, s *natstest.Server) *world {
 	if err := kv.Make(t.Context(), js, kv.Config{Bucket: bucketName, Atomic: true}); err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, server: s, js: js, names: make(map[job.Nonce][]string)}
+	w := &world{t: t, server: s, js: js, names: make(map[job.Nonce][]string), unstarted: make(map[job.Token]bool)}
 	config := w.stream().CachedInfo().Config
 	config.MaxMsgsPerSubject = 1_000_000
 	if _, err := js.UpdateStream(t.Context(), config); err != nil {
@@ -90,10 +91,27 @@ func (w *world) limit(size int, names ...string) {
 	}
 }
 
+// limitRate creates rate limits, or changes quotas to that.
+func (w *world) limitRate(size int, period time.Duration, names ...string) {
+	w.t.Helper()
+	for _, name := range names {
+		if err := w.set.LimitRate(w.t.Context(), name, size, period); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// isUnstarted reports whether an attempt withdrew.
+func (w *world) isUnstarted(token job.Token) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.unstarted[token]
+}
+
 // now is a quota's value; that of a removed one where it has none.
 func (w *world) now(name string) Slots {
 	w.t.Helper()
-	now, _, err := w.set.read(w.t.Context(), name)
+	now, _, _, err := w.set.read(w.t.Context(), name)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -229,6 +247,7 @@ func (p *process) told() []string {
 // seat is an attempt of a job with its ticket.
 type seat struct {
 	*Ticket
+	w     *world
 	entry Entry
 	held  atomic.Bool // the lease
 }
@@ -258,7 +277,7 @@ func (p *process) enterAs(e Entry) *seat { return p.enterHeld(e, true) }
 
 // enterHeld has a job enter whose lease is held, or is not.
 func (p *process) enterHeld(e Entry, held bool) *seat {
-	s := &seat{}
+	s := &seat{w: p.w}
 	s.held.Store(held)
 	p.w.mu.Lock()
 	p.w.token++
@@ -268,6 +287,14 @@ func (p *process) enterHeld(e Entry, held bool) *seat {
 	s.entry = e
 	s.Ticket = p.Enter(e)
 	return s
+}
+
+// withdraw has a job withdraw that was not started.
+func (s *seat) withdraw() <-chan struct{} {
+	s.w.mu.Lock()
+	s.w.unstarted[s.entry.Token] = true
+	s.w.mu.Unlock()
+	return s.Withdraw()
 }
 
 // crowd has jobs of consecutive sequences enter, from first to last.

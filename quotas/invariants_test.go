@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -20,9 +21,13 @@ func checkStep(old, now Slots) error {
 	return nil
 }
 
-// granted lists the claims of jobs that have a slot now and had none before.
+// granted lists the claims of jobs that have a slot now and had none before; in a
+// rate limit, of those whose start was granted since.
 func granted(old, now Slots) []Claim {
-	return slices.DeleteFunc(slices.Clone(now.Holders), func(c Claim) bool { return find(old.Holders, c.Nonce) >= 0 })
+	return slices.DeleteFunc(slices.Clone(now.Holders), func(c Claim) bool {
+		i := find(old.Holders, c.Nonce)
+		return i >= 0 && (!now.limitsRate() || old.Holders[i].Fence == c.Fence)
+	})
 }
 
 // checkPlaces: nobody stands twice, waiters stand in order, and none waits in
@@ -44,7 +49,7 @@ func checkPlaces(_, now Slots) error {
 	if i := slices.IndexFunc(now.Waiters, func(c Claim) bool { return !c.Several }); now.Removed && i >= 0 {
 		return fmt.Errorf("job %d waits for a removed quota", now.Waiters[i].Sequence)
 	}
-	free := now.Size - len(now.Holders)
+	free := now.free()
 	for _, c := range now.Waiters {
 		if c.Reserves {
 			free--
@@ -65,7 +70,15 @@ func checkGrants(old, now Slots) error {
 	for _, c := range granted(old, now) {
 		// Slots are given in the order of the holders.
 		free := now.Size - find(now.Holders, c.Nonce) - 1
-		if len(now.Holders) > now.Size {
+		if now.limitsRate() {
+			free = now.free()
+			for _, later := range granted(old, now) {
+				if later.Fence > c.Fence {
+					free++
+				}
+			}
+		}
+		if now.free() < 0 {
 			return fmt.Errorf("job %d is number %d of %d", c.Sequence, len(now.Holders), now.Size)
 		}
 		kept := 0
@@ -140,6 +153,7 @@ func checkPassed(old, now Slots) error {
 type revision struct {
 	sequence uint64
 	name     string
+	stored   time.Time // by the server's clock
 	slots    Slots
 	deleted  bool
 }
@@ -156,7 +170,7 @@ func (w *world) history() []revision {
 			continue // it was purged
 		}
 		name, _ := strings.CutPrefix(msg.Subject, "$KV."+bucketName+"."+queueName+".")
-		r := revision{sequence: sequence, name: name, deleted: msg.Header.Get("KV-Operation") != "" || msg.Header.Get(jetstream.MarkerReasonHeader) != ""}
+		r := revision{sequence: sequence, name: name, stored: msg.Time, deleted: msg.Header.Get("KV-Operation") != "" || msg.Header.Get(jetstream.MarkerReasonHeader) != ""}
 		if !r.deleted {
 			if r.slots, err = codec.Decode(msg.Data); err != nil {
 				continue // somebody spoiled it
@@ -173,7 +187,9 @@ func (w *world) check() []revision {
 	w.t.Helper()
 	history := w.history()
 	last := make(map[string]Slots)
-	grants := make(map[job.Nonce][]uint64)
+	grants := make(map[job.Token][]uint64)
+	first := make(map[job.Nonce]job.Token)
+	rates := make(map[string]*rateReplay)
 	for _, r := range history {
 		old, known := last[r.name]
 		if !known {
@@ -181,7 +197,14 @@ func (w *world) check() []revision {
 		}
 		if r.deleted {
 			delete(last, r.name)
+			delete(rates, r.name)
 			continue
+		}
+		if rates[r.name] == nil {
+			rates[r.name] = &rateReplay{unstarted: w.isUnstarted}
+		}
+		if err := rates[r.name].step(old, r.slots, r.stored); err != nil {
+			w.t.Fatalf("revision %d, quota %s: %v", r.sequence, r.name, err)
 		}
 		last[r.name] = r.slots
 		if err := checkStep(old, r.slots); err != nil {
@@ -189,11 +212,15 @@ func (w *world) check() []revision {
 		}
 		for _, c := range granted(old, r.slots) {
 			if c.Several {
-				grants[c.Nonce] = append(grants[c.Nonce], r.sequence)
+				grants[c.Token] = append(grants[c.Token], r.sequence)
+				if _, before := first[c.Nonce]; !before {
+					first[c.Nonce] = c.Token
+				}
 			}
 		}
 	}
-	for nonce, at := range grants {
+	for nonce, token := range first { // a further attempt may hold some of them already
+		at := grants[token]
 		slices.Sort(at)
 		if at[len(at)-1]-at[0] != uint64(len(at)-1) || len(at) != len(w.names[nonce]) {
 			w.t.Errorf("job %v with quotas %v got its slots at %v, want one batch", nonce, w.names[nonce], at)

@@ -118,6 +118,26 @@ func (g *Gate) tell(told news) {
 	g.learn(l, now, told.Revision)
 }
 
+// Succeed makes the gate the keeper of the quotas whose keeper was a dispatcher
+// that died, and that have claims: those of jobs that are gone are nobody's to
+// sweep but the keeper's.
+func (g *Gate) Succeed(dead string) {
+	g.work.Do(func() {
+		g.dead = append(g.dead, dead)
+		for _, l := range g.lines {
+			l.dead, l.stale, l.dirty = append(l.dead, dead), true, true
+		}
+	})
+}
+
+// succeed takes over a line whose keeper died and that has claims.
+func (l *line) succeed() {
+	if slices.Contains(l.dead, l.known.Keeper) && len(l.known.Holders)+len(l.known.Waiters) > 0 {
+		l.take = true
+	}
+	l.dead = nil
+}
+
 // ask has the keeper write what this process wants.
 func (g *Gate) ask(l *line, ops []op) {
 	asked := &request{Quota: l.name, Term: l.known.Term, From: g.config.Dispatcher, Ops: ops}

@@ -26,6 +26,10 @@ type line struct {
 
 	asked, answered int // readings begun, and the last that ended
 
+	wrote   uint64      // the last revision that this gate wrote
+	wroteAt time.Time   // when that was answered
+	alarm   *time.Timer // for when a grant expires that is waited for
+
 	tickets   []*Ticket
 	exits     []exit
 	condemned map[condemned]bool // claims of jobs that are gone
@@ -34,6 +38,7 @@ type line struct {
 	sent     []*request // to the keeper, not answered yet, in order
 	since    time.Time  // when the term was learnt
 	resting  bool       // the term is left some time yet
+	dead     []string   // dispatchers that died, until it is known whether one is the keeper
 	take     bool       // this gate must become the keeper, and so end the term
 	guests   []*guest   // whom this gate writes for, as the keeper
 	included int        // of them, in the write under way
@@ -84,9 +89,11 @@ func (l *line) claimOf(t *Ticket) (c Claim, holds, found bool) {
 
 // plan works out what to write: the line as it should be, what of that this
 // process wants and has not asked for, and whether it is another than the line
-// is. It is a function of the line, its tickets and its guests.
-func (l *line) plan() (next Slots, ours []op, changed bool) {
+// is. It is a function of the line, its tickets and its guests, and of a time that
+// the server's clock has passed.
+func (l *line) plan(now time.Time) (next Slots, ours []op, changed bool) {
 	next = l.known.clone()
+	next.expire(now)
 	for _, r := range l.sent {
 		for _, o := range r.Ops {
 			next.do(o, l.revision)
@@ -109,7 +116,7 @@ func (l *line) plan() (next Slots, ours []op, changed bool) {
 	}
 	for _, t := range l.tickets {
 		if t.phase == leaving {
-			do(opLeave, Claim{Nonce: t.claim.Nonce, Token: t.claim.Token})
+			do(l.wayOut(t), Claim{Nonce: t.claim.Nonce, Token: t.claim.Token})
 		}
 	}
 	ahead := 0
@@ -136,6 +143,15 @@ func (l *line) plan() (next Slots, ours []op, changed bool) {
 	// What was asked for already may make room, which is not another wish.
 	served := next.serve(l.revision)
 	return next, ours, changed || served && len(l.sent) == 0
+}
+
+// wayOut is how a ticket leaves. Programs that know no rate limits know but one
+// way.
+func (l *line) wayOut(t *Ticket) opKind {
+	if t.unstarted && l.known.limitsRate() {
+		return opWithdraw
+	}
+	return opLeave
 }
 
 // stamp notes on the holders that are new in next since when they hold.

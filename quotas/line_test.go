@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 // lineOf is a line whose value was read.
@@ -63,7 +64,7 @@ func TestPlan(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := lineOf(row.size, row.value, 7)
 			row.have(l)
-			next, _, changed := l.plan()
+			next, _, changed := l.plan(time.Time{})
 			want := row.want
 			if want == "" {
 				want = row.value
@@ -84,12 +85,12 @@ func TestPlanOfTheReplaced(t *testing.T) {
 		l := lineOf(1, value, 7)
 		old := l.add("1", waiting)
 		old.claim.Token, old.marks["gpu"] = 9, mark{seen: true}
-		if next, _, changed := l.plan(); changed || next.has(old.is) {
+		if next, _, changed := l.plan(time.Time{}); changed || next.has(old.is) {
 			t.Errorf("%s: %+v", value, next)
 		}
 		// One that was not seen yet is another matter: it replaces.
 		old.marks["gpu"] = mark{}
-		if next, _, changed := l.plan(); !changed || !next.has(old.is) {
+		if next, _, changed := l.plan(time.Time{}); !changed || !next.has(old.is) {
 			t.Errorf("%s, new: %+v", value, next)
 		}
 	}
@@ -131,7 +132,7 @@ func TestPlanRemoved(t *testing.T) {
 		for i := range 100 {
 			l.add(fmt.Sprint(i), waiting)
 		}
-		if next, _, changed := l.plan(); !changed || len(next.Holders) != 100 || len(next.Waiters) != 0 || !next.Removed {
+		if next, _, changed := l.plan(time.Time{}); !changed || len(next.Holders) != 100 || len(next.Waiters) != 0 || !next.Removed {
 			t.Errorf("%d hold, %d wait", len(next.Holders), len(next.Waiters))
 		}
 	}
@@ -139,7 +140,7 @@ func TestPlanRemoved(t *testing.T) {
 	l := newLine("gpu")
 	l.learn(Slots{Removed: true}, 0)
 	l.add("1", holding)
-	if next, _, changed := l.plan(); !changed || show(next) != "1 |" {
+	if next, _, changed := l.plan(time.Time{}); !changed || show(next) != "1 |" {
 		t.Errorf("a holder of a lost value: %s", show(next))
 	}
 }
@@ -152,12 +153,12 @@ func TestPlanIsComplete(t *testing.T) {
 	l.add("5", waiting)
 	l.add("6", waiting)
 	l.exits = []exit{{release: &release{nonce: nonceOf(3)}}}
-	next, _, changed := l.plan()
+	next, _, changed := l.plan(time.Time{})
 	if !changed || show(next) != "2 4 | 5 6" {
 		t.Fatalf("%s, changed: %t", show(next), changed)
 	}
 	l.learn(next, 8)
-	if again, _, changed := l.plan(); changed {
+	if again, _, changed := l.plan(time.Time{}); changed {
 		t.Errorf("then %s", show(again))
 	}
 }

@@ -48,14 +48,6 @@ func (e *UnknownError) Error() string {
 // Unwrap returns [ErrUnknown].
 func (e *UnknownError) Unwrap() error { return ErrUnknown }
 
-// Quota is a quota as it was at a moment.
-type Quota struct {
-	Name string `json:"name"`
-	Slots
-	// Revision is that of its value.
-	Revision uint64 `json:"revision"`
-}
-
 // Set is the quotas of one queue. It is safe for concurrent use.
 type Set struct {
 	bucket  *kv.Bucket[Slots]
@@ -89,40 +81,87 @@ func (s *Set) key(name string) string { return s.queue + "." + name }
 // holders, so that none starts before there are fewer than size. It returns
 // [ErrExists] where there is one of that name.
 func (s *Set) Create(ctx context.Context, name string, size int) error {
+	return s.create(ctx, name, size, 0)
+}
+
+// CreateRate creates a rate limit: in each window of a period, over all
+// dispatchers, at most size of the jobs that name it are granted a start. Where a
+// rate limit of that name was removed less than a period ago, what started since
+// counts. It returns [ErrExists] where there is a quota of that name.
+func (s *Set) CreateRate(ctx context.Context, name string, size int, period time.Duration) error {
+	if err := checkPeriod(period); err != nil {
+		return fmt.Errorf("create quota %s: %w", name, err)
+	}
+	return s.create(ctx, name, size, period)
+}
+
+func (s *Set) create(ctx context.Context, name string, size int, period time.Duration) error {
 	return s.change(ctx, "create", name, func(now *Slots) error {
 		if !now.Removed {
 			return fmt.Errorf("%w: its size is %d (asyncnats quota set changes it)", ErrExists, now.Size)
 		}
-		now.Removed, now.Size = false, size
+		now.become(size, period)
 		return checkSize(size)
 	})
 }
 
 // Resize changes a quota's size; 0 starts nothing more. What runs goes on:
 // where there are more holders than size, nothing starts until there are fewer.
-// Where there are less, waiters get their slot in the same write. It returns
-// [ErrUnknown] where there is no such quota.
+// Where there are less, waiters get their slot in the same write. The same goes
+// for a rate limit and its grants. It returns [ErrUnknown] where there is no such
+// quota.
 func (s *Set) Resize(ctx context.Context, name string, size int) error {
+	return s.resize(ctx, name, size, func(now *Slots) time.Duration { return time.Duration(now.Period) })
+}
+
+// Change changes a quota's size and period; with a period of 0 it limits how many
+// jobs run at once, those that run counted. Starts that were granted less than the
+// old period ago count by the new one; from slots to a rate nothing counts that
+// started before. It returns [ErrUnknown] where there is no such quota.
+func (s *Set) Change(ctx context.Context, name string, size int, period time.Duration) error {
+	if period != 0 {
+		if err := checkPeriod(period); err != nil {
+			return fmt.Errorf("resize quota %s: %w", name, err)
+		}
+	}
+	return s.resize(ctx, name, size, func(*Slots) time.Duration { return period })
+}
+
+func (s *Set) resize(ctx context.Context, name string, size int, period func(*Slots) time.Duration) error {
 	return s.change(ctx, "resize", name, func(now *Slots) error {
 		if now.Removed {
 			return &UnknownError{Queue: s.queue, Name: name}
 		}
-		now.Size = size
+		now.become(size, period(now))
 		return checkSize(size)
 	})
 }
 
-// Limit creates a quota of that size, or resizes the one there is.
+// Limit creates a quota of that size, or changes the one there is to that.
 func (s *Set) Limit(ctx context.Context, name string, size int) error {
+	return s.limit(ctx, name, size, 0)
+}
+
+// LimitRate creates a rate limit, or changes the quota there is to that, as
+// [Set.Change] does.
+func (s *Set) LimitRate(ctx context.Context, name string, size int, period time.Duration) error {
+	if err := checkPeriod(period); err != nil {
+		return fmt.Errorf("limit quota %s: %w", name, err)
+	}
+	return s.limit(ctx, name, size, period)
+}
+
+func (s *Set) limit(ctx context.Context, name string, size int, period time.Duration) error {
 	return s.change(ctx, "limit", name, func(now *Slots) error {
-		now.Removed, now.Size = false, size
+		now.become(size, period)
 		return checkSize(size)
 	})
 }
 
 // Remove removes a quota. Jobs that wait for it start, and those that name it
-// are performed as if they did not. New ones are refused. It returns
-// [ErrUnknown] where there is no such quota.
+// are performed as if they did not. New ones are refused. Who runs and, of a rate
+// limit, who starts is noted all the same, for the quota may be created again. It
+// returns [ErrUnknown] where there is no such quota.
 func (s *Set) Remove(ctx context.Context, name string) error {
 	defer s.forget(name)
 	return s.change(ctx, "remove", name, func(now *Slots) error {
@@ -141,6 +180,16 @@ func checkSize(size int) error {
 	return nil
 }
 
+// PeriodLeast is the shortest period of a rate limit.
+const PeriodLeast = time.Millisecond
+
+func checkPeriod(period time.Duration) error {
+	if period < PeriodLeast {
+		return fmt.Errorf("period %v is too short: must be at least %v", period, PeriodLeast)
+	}
+	return nil
+}
+
 // change changes a quota by compare-and-set, and gives slots that became free
 // to waiters in the same write. A quota without a value is a removed one.
 func (s *Set) change(ctx context.Context, verb, name string, f func(*Slots) error) error {
@@ -149,10 +198,11 @@ func (s *Set) change(ctx context.Context, verb, name string, f func(*Slots) erro
 		return fmt.Errorf("%s: %w", step, err)
 	}
 	for {
-		now, revision, err := s.read(ctx, name)
+		now, revision, stored, err := s.read(ctx, name)
 		if err != nil {
 			return fmt.Errorf("%s: %w", step, err)
 		}
+		now.expire(stored)
 		if err := f(&now); err != nil {
 			return fmt.Errorf("%s: %w", step, err)
 		}
@@ -181,13 +231,15 @@ func (s *Set) tell(name string, now Slots, revision uint64) {
 	}
 }
 
-// read reads a quota from the leader; revision is 0 where it has no value.
-func (s *Set) read(ctx context.Context, name string) (now Slots, revision uint64, err error) {
+// read reads a quota from the leader, and dates it by when it was stored;
+// revision is 0 where it has no value.
+func (s *Set) read(ctx context.Context, name string) (now Slots, revision uint64, stored time.Time, err error) {
 	entry, err := s.bucket.Latest(ctx, s.key(name))
 	if errors.Is(err, kv.ErrNotFound) {
-		return Slots{Removed: true}, 0, nil
+		return Slots{Removed: true}, 0, time.Time{}, nil
 	}
-	return entry.Value, entry.Revision, err
+	entry.Value.date(entry.Written)
+	return entry.Value, entry.Revision, entry.Written, err
 }
 
 func (s *Set) write(ctx context.Context, name string, next Slots, revision uint64) (uint64, error) {
@@ -203,14 +255,22 @@ func (s *Set) Quota(ctx context.Context, name string) (Quota, error) {
 	if err := job.CheckQuota(name); err != nil {
 		return Quota{}, err
 	}
-	now, revision, err := s.read(ctx, name)
+	now, revision, _, err := s.read(ctx, name)
 	if err != nil {
 		return Quota{}, fmt.Errorf("look at quota %s of queue %s: %w", name, s.queue, err)
 	}
 	if now.Removed {
 		return Quota{}, &UnknownError{Queue: s.queue, Name: name}
 	}
-	return Quota{Name: name, Slots: now, Revision: revision}, nil
+	quota := Quota{Name: name, Slots: now, Revision: revision}
+	if now.limitsRate() {
+		passed, err := s.bucket.Now(ctx)
+		if err != nil {
+			return Quota{}, fmt.Errorf("look at quota %s of queue %s: %w", name, s.queue, err)
+		}
+		quota.rate(passed)
+	}
+	return quota, nil
 }
 
 // List returns the quotas of the queue, sorted by name.
@@ -220,10 +280,22 @@ func (s *Set) List(ctx context.Context) ([]Quota, error) {
 		return nil, fmt.Errorf("list quotas of queue %s: %w", s.queue, err)
 	}
 	list := make([]Quota, 0, len(entries))
+	var now time.Time
 	for _, entry := range entries {
-		if !entry.Value.Removed {
-			list = append(list, Quota{Name: s.nameOf(entry.Key), Slots: entry.Value, Revision: entry.Revision})
+		if entry.Value.Removed {
+			continue
 		}
+		quota := Quota{Name: s.nameOf(entry.Key), Slots: entry.Value, Revision: entry.Revision}
+		if quota.limitsRate() {
+			if now.IsZero() {
+				if now, err = s.bucket.Now(ctx); err != nil {
+					return nil, fmt.Errorf("list quotas of queue %s: %w", s.queue, err)
+				}
+			}
+			quota.date(entry.Written)
+			quota.rate(now)
+		}
+		list = append(list, quota)
 	}
 	slices.SortFunc(list, func(a, b Quota) int { return strings.Compare(a.Name, b.Name) })
 	return list, nil

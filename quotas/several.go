@@ -33,7 +33,14 @@ func (g *Gate) stepSeveral() (blocked map[*line]bool) {
 			if t.marks[name].holds {
 				continue
 			}
-			next, _, _ := l.plan()
+			if l.known.undated() {
+				if !l.busy {
+					g.read(l)
+				}
+				ready = false
+				break
+			}
+			next, _, _ := l.plan(g.passed())
 			lines, nexts = append(lines, l), append(nexts, next)
 			ready = ready && next.ready(t.claim.Nonce)
 			idle = idle && !l.busy

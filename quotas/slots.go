@@ -12,14 +12,23 @@ import (
 const patience = 8
 
 // Slots is a quota as it is written on the server: who has its slots, and who
-// waits for one. This file is its arithmetic, without I/O.
+// waits for one. This file is its arithmetic, without I/O; rate.go is what a quota
+// with a period has beside it.
 //
 // In every revision that is ever written a holder is added only where there
 // are fewer holders than Size, or where the quota is removed. There may be more
-// holders than Size where Size was made smaller; then none is added.
+// holders than Size where Size was made smaller; then none is added. With a period
+// it is grants that there are fewer of than Size.
 type Slots struct {
-	// Size is how many jobs may run at once; 0 starts none.
+	// Size is how many jobs may run at once or, with a period, how many may start
+	// in each window of that length; 0 starts none.
 	Size int `msgpack:"size" json:"size"`
+	// Period makes the quota a rate limit. A removed one keeps it.
+	Period Period `msgpack:"period,omitempty" json:"period,omitempty"`
+	// Grants are the starts that count in a rate limit, in the order in which they
+	// were granted. A job is among the holders as well while it runs, which limits
+	// nothing.
+	Grants []Grant `msgpack:"grants,omitempty" json:"grants,omitempty"`
 	// Removed says that the quota limits nothing. Holders are written all the
 	// same, so that they count when it is created again (FEATURES b6).
 	Removed bool `msgpack:"removed,omitempty" json:"removed,omitempty"`
@@ -75,10 +84,12 @@ type op struct {
 type opKind string
 
 const (
-	opEnter   opKind = "enter"
-	opLeave   opKind = "leave"
-	opExpel   opKind = "expel"
-	opReserve opKind = "reserve"
+	opEnter opKind = "enter"
+	opLeave opKind = "leave"
+	// opWithdraw is leave for a job that was not started.
+	opWithdraw opKind = "withdraw"
+	opExpel    opKind = "expel"
+	opReserve  opKind = "reserve"
 )
 
 // do makes one change. base is the revision that s was read at.
@@ -91,6 +102,8 @@ func (s *Slots) do(o op, base uint64) (changed bool) {
 		return s.enter(o.Claim, base)
 	case opLeave:
 		return s.leave(o.Claim.Nonce, o.Claim.Token)
+	case opWithdraw:
+		return s.withdraw(o.Claim.Nonce, o.Claim.Token)
 	case opExpel:
 		return s.expel(o.Claim.Nonce)
 	case opReserve:
@@ -99,20 +112,31 @@ func (s *Slots) do(o op, base uint64) (changed bool) {
 	return false
 }
 
-// Filled reports whether no slot is free.
+// Filled reports whether no slot is free, or no start left.
 func (s Slots) Filled() bool { return s.free() <= 0 }
 
-// free is how many slots are free, reservations not counted.
+// free is how many slots are free, or starts left, reservations not counted.
 func (s Slots) free() int {
-	if s.Removed {
+	switch {
+	case s.Removed:
 		return 1 << 30
+	case s.limitsRate():
+		return s.Size - s.live()
 	}
 	return s.Size - len(s.Holders)
 }
 
+// places is how many jobs that name the quota can run at once, -1 for any number.
+func (s Slots) places() int {
+	if s.Removed || s.limitsRate() && s.Size > 0 {
+		return -1
+	}
+	return s.Size
+}
+
 // clone returns a copy that shares nothing.
 func (s Slots) clone() Slots {
-	s.Holders, s.Waiters = slices.Clone(s.Holders), slices.Clone(s.Waiters)
+	s.Holders, s.Waiters, s.Grants = slices.Clone(s.Holders), slices.Clone(s.Waiters), slices.Clone(s.Grants)
 	return s
 }
 
@@ -157,16 +181,21 @@ func before(a, b Claim) bool {
 
 // enter adds a claim to the waiters. Where an earlier attempt of the same job
 // has a slot or waits, the claim takes over its place; a slot then gets a new
-// fencing token. base is the revision that s was read at. It reports whether
+// fencing token. In a rate limit it waits again, before those who never started:
+// a start is a start. base is the revision that s was read at. It reports whether
 // anything changed.
 func (s *Slots) enter(c Claim, base uint64) (changed bool) {
 	if i := find(s.Holders, c.Nonce); i >= 0 {
-		if s.Holders[i].Token == c.Token {
+		switch {
+		case s.Holders[i].Token == c.Token:
 			return false
+		case !s.limitsRate():
+			c.Fence, c.Since = s.nextFence(base), s.Holders[i].Since
+			s.Holders[i] = c
+			return true
 		}
-		c.Fence, c.Since = s.nextFence(base), s.Holders[i].Since
-		s.Holders[i] = c
-		return true
+		s.Holders = slices.Delete(s.Holders, i, i+1)
+		c.Interrupted = true
 	}
 	if i := find(s.Waiters, c.Nonce); i >= 0 {
 		old := s.Waiters[i]
@@ -273,6 +302,9 @@ func (s *Slots) admit(nonce job.Nonce, base uint64) {
 func (s *Slots) hold(c Claim, base uint64) {
 	c.Passed, c.Reserves = 0, false
 	c.Fence = s.nextFence(base)
+	if s.limitsRate() {
+		s.grant(c.Fence)
+	}
 	s.Holders = append(s.Holders, c)
 }
 

@@ -3,6 +3,7 @@ package quotas
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -81,6 +82,40 @@ func TestSweep(t *testing.T) {
 		}
 		w.check()
 	})
+}
+
+// The claims of jobs that are gone are swept after their keeper's death too, though
+// nobody wants the quota: by one who was told of the death, before it knew of the
+// quota or after. A quota that another keeps, or that has no claims, is left alone.
+func TestSweepSucceeds(t *testing.T) {
+	for name, early := range map[string]bool{"before": true, "after": false} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				w.limit(1, "gpu", "other", "empty")
+				dead, other := w.start(), w.start()
+				wantIn(t, []*seat{dead.enter(1, "gpu")}, 1)
+				wantIn(t, []*seat{other.enter(2, "other")}, 2)
+				brief := dead.enter(3, "empty")
+				wantIn(t, []*seat{brief}, 3)
+				leave(t, brief)
+				dead.die()
+				jobs := newRegistry()
+				jobs.set("job-1", nil)
+				p := w.start(jobs.use)
+				if !early {
+					settle()
+				}
+				p.Succeed(dead.name)
+				time.Sleep(3 * ackWait)
+				w.wantLine("gpu", "|")
+				w.wantLine("other", "2 |")
+				if keepers := []string{w.now("gpu").Keeper, w.now("other").Keeper, w.now("empty").Keeper}; !slices.Equal(keepers, []string{p.name, other.name, dead.name}) {
+					t.Errorf("kept by %q", keepers)
+				}
+				w.check()
+			})
+		})
+	}
 }
 
 // A job that is there again when it is looked at the second time, or of which

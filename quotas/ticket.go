@@ -20,10 +20,13 @@ type Ticket struct {
 	left    chan struct{}
 
 	// owned by the gate's loop until granted or left is closed
-	phase  phase
-	told   bool // known is closed
-	fences map[string]uint64
-	marks  map[string]mark // by quota
+	phase phase
+	// unstarted: the job was not started, so that a rate limit's grant is given
+	// back.
+	unstarted bool
+	told      bool // known is closed
+	fences    map[string]uint64
+	marks     map[string]mark // by quota
 
 	leaving sync.Once
 }
@@ -60,12 +63,25 @@ func (t *Ticket) Lost() <-chan struct{} { return t.lost }
 // closed.
 func (t *Ticket) Fences() map[string]uint64 { return t.fences }
 
-// Leave gives the slots back, or the place among the waiters. The channel is
+// Leave gives the slots back, or the place among the waiters; what a rate limit
+// has granted is spent. The channel is
 // closed once that is written; it may be ignored. The job's message must not be
 // acked before.
 func (t *Ticket) Leave() <-chan struct{} {
 	t.leaving.Do(func() {
 		t.gate.work.Do(func() { t.gate.leave(t) })
+	})
+	return t.left
+}
+
+// Withdraw is Leave for a job that was not started: what rate limits have granted
+// it is given back as well.
+func (t *Ticket) Withdraw() <-chan struct{} {
+	t.leaving.Do(func() {
+		t.gate.work.Do(func() {
+			t.unstarted = true
+			t.gate.leave(t)
+		})
 	})
 	return t.left
 }

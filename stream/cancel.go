@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -59,6 +60,11 @@ type stopping struct {
 	// began refuses, with errBegan, to end a job that was begun; else that is
 	// no hindrance.
 	began bool
+
+	// token tells this stopping from another of the same job, in its record; was
+	// is the state that it found the job in.
+	token job.Token
+	was   job.State
 }
 
 // errBegan: the job was begun.
@@ -68,8 +74,9 @@ var errBegan = errors.New("job was begun")
 func (q *Queue) stop(ctx context.Context, id job.ID, nonce job.Nonce, how stopping) (Cancelled, error) {
 	ctx, cancel := withTimeout(ctx, putPatience)
 	defer cancel()
+	how.token = job.Token(rand.Uint64())
 	for {
-		stopped, err := q.stopOnce(ctx, id, nonce, how)
+		stopped, err := q.stopOnce(ctx, id, nonce, &how)
 		retry := kv.Unanswered(err) || errors.Is(err, ErrUnanswered) || errors.Is(err, kv.ErrConflict)
 		if !retry || ctx.Err() != nil {
 			return stopped, err
@@ -84,7 +91,7 @@ func (q *Queue) stop(ctx context.Context, id job.ID, nonce job.Nonce, how stoppi
 	}
 }
 
-func (q *Queue) stopOnce(ctx context.Context, id job.ID, nonce job.Nonce, how stopping) (Cancelled, error) {
+func (q *Queue) stopOnce(ctx context.Context, id job.ID, nonce job.Nonce, how *stopping) (Cancelled, error) {
 	ctx, cancel := context.WithTimeout(ctx, tryPatience)
 	defer cancel()
 	message, stored, err := q.findLatest(ctx, id)
@@ -102,39 +109,49 @@ func (q *Queue) stopOnce(ctx context.Context, id job.ID, nonce job.Nonce, how st
 	}
 	known := found && record.Nonce == current
 	stopped := known && record.EndedAs(how.kind)
+	ours := stopped && record.Attempt.Same(job.Attempt{Token: how.token})
 	switch {
 	case !stored && !found, !nonce.IsZero() && nonce != current:
 		return Cancelled{}, ErrNoJob
+	case ours && record.State.Final(): // somebody has paid what it owed
+		return Cancelled{Nonce: current, State: how.was}, nil
 	case known && record.State.Ended() && (record.State.Final() || !stopped):
 		return Cancelled{}, ErrCompleted
 	case how.began && known && (record.State == job.Active || record.State == job.Waiting):
 		return Cancelled{}, errBegan
 	}
-	out := Cancelled{Nonce: current, State: job.Pending}
-	if known {
-		out.State = record.State
-	} else {
+	if !known {
 		record = job.Record{
-			Version: job.RecordVersion, Nonce: current, Task: message.Lane.Task, Quotas: message.Lane.Quotas(),
-			Message: spec.Attempt, By: spec.By, Put: message.Stored,
+			Version: job.RecordVersion, Nonce: current, Task: message.Lane.Task, Quotas: message.Lane.Quotas(), Priority: message.Lane.Priority,
+			State: job.Pending, Message: spec.Attempt, By: spec.By, Put: message.Stored,
 		}
 	}
 	if !stopped {
 		now := time.Now()
 		failure := how.failure(record)
 		failure.Attempt, failure.At = record.Attempt.Number, now
+		how.was = record.State
 		record.Outcome = &job.Outcome{Failure: failure}
-		record.State, record.Attempt, record.Ended = job.Callbacks, job.Attempt{}, now
+		record.State, record.Attempt, record.Ended = job.Callbacks, job.Attempt{Token: how.token}, now
 		if revision, err = q.Write(ctx, id, record, revision, spec.Keep); err != nil {
 			return Cancelled{}, err
 		}
+		ours = true
 	}
-	return q.settle(ctx, id, message.Lane, spec, record, revision, out)
+	out := Cancelled{Nonce: current, State: job.Callbacks}
+	if ours {
+		out.State = how.was
+	}
+	out, err = q.settle(ctx, id, spec, record, revision, out)
+	if err == nil && !ours {
+		err = ErrCompleted // somebody else has stopped it before
+	}
+	return out, err
 }
 
 // settle has somebody pay what a job owes that was stopped: the dispatcher that has it
 // or, where it surely has none, itself.
-func (q *Queue) settle(ctx context.Context, id job.ID, lane Lane, spec job.Spec, record job.Record, revision uint64, out Cancelled) (Cancelled, error) {
+func (q *Queue) settle(ctx context.Context, id job.ID, spec job.Spec, record job.Record, revision uint64, out Cancelled) (Cancelled, error) {
 	message, stored, err := q.findLatest(ctx, id)
 	if err != nil {
 		return Cancelled{}, err
@@ -143,8 +160,9 @@ func (q *Queue) settle(ctx context.Context, id job.ID, lane Lane, spec job.Spec,
 		stored = false
 	}
 	if !stored && out.State == job.Pending {
-		// It ended meanwhile, and left no record.
-		if err := q.records.Delete(ctx, q.names.record(id), revision); err != nil && !errors.Is(err, kv.ErrConflict) {
+		// It ended meanwhile, and left no record; or somebody has paid what it
+		// owed, and written that.
+		if err := q.records.Delete(ctx, q.names.record(id), revision); err != nil {
 			return Cancelled{}, err
 		}
 		return Cancelled{}, ErrCompleted
@@ -163,6 +181,11 @@ func (q *Queue) settle(ctx context.Context, id job.ID, lane Lane, spec job.Spec,
 		return out, nil
 	}
 	record.State = job.Completed
+	if stored && !record.EndedAs(job.KindCancelled) {
+		if err := q.Bury(ctx, id, job.Dead{Version: job.DeadVersion, Body: message.Body, Record: record}); errors.Is(err, ErrUnanswered) {
+			return Cancelled{}, err // what else is wrong holds up nothing
+		}
+	}
 	if _, err := q.Write(ctx, id, record, revision, keepFailure(spec.Keep)); err != nil && !errors.Is(err, kv.ErrConflict) {
 		return Cancelled{}, err
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/asyncnats/asyncnats/job"
 )
 
 const (
@@ -119,6 +121,9 @@ func consumerConfig(n names, lane Lane, ackWait time.Duration) jetstream.Consume
 	if quotas := lane.Quotas(); quotas != nil {
 		description += " with quotas " + strings.Join(quotas, ", ")
 		flow = initialFlow
+	}
+	if lane.Priority != job.Normal {
+		description += " of priority " + lane.Priority.String()
 	}
 	return jetstream.ConsumerConfig{
 		Durable:       lane.Token(),

@@ -14,7 +14,7 @@ import (
 )
 
 // quotaLane is the lane of jobs that name quotas.
-var quotaLane = LaneOf(task, []string{"db", "gpu"})
+var quotaLane = LaneOf(task, []string{"db", "gpu"}, job.Normal)
 
 // limited is a job of that lane.
 func limited(id job.ID) Entry {

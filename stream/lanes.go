@@ -12,14 +12,16 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/asyncnats/asyncnats/job"
 	"github.com/asyncnats/asyncnats/kv"
 )
 
 // laneEntry is what the namespace's bucket keeps of a lane.
 type laneEntry struct {
-	Task    string    `json:"task"`
-	Quotas  []string  `json:"quotas,omitempty"`
-	Created time.Time `json:"created"`
+	Task     string       `json:"task"`
+	Quotas   []string     `json:"quotas,omitempty"`
+	Priority job.Priority `json:"priority,omitempty"`
+	Created  time.Time    `json:"created"`
 }
 
 // registerAgain is how long a registration is relied on. Somebody may have
@@ -81,7 +83,7 @@ func (q *Queue) register(ctx context.Context, lane Lane) error {
 	try, cancel := context.WithTimeout(ctx, tryPatience)
 	defer cancel()
 	key := q.names.laneKey(lane)
-	_, err := q.lanes.Create(try, key, laneEntry{Task: lane.Task, Quotas: lane.Quotas(), Created: time.Now().UTC()}, kv.Forever)
+	_, err := q.lanes.Create(try, key, laneEntry{Task: lane.Task, Quotas: lane.Quotas(), Priority: lane.Priority, Created: time.Now().UTC()}, kv.Forever)
 	if err == nil || errors.Is(err, kv.ErrConflict) {
 		return nil
 	}

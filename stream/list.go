@@ -16,19 +16,25 @@ import (
 )
 
 // Waiting returns up to limit jobs of the queue that are not completed, oldest
-// first: pending ones, and those that are performed now.
+// first: pending ones and those that are performed now, and then those that are
+// scheduled.
 func (q *Queue) Waiting(ctx context.Context, limit int) ([]Stored, error) {
-	messages, err := q.read(ctx, q.names.stream(), q.names.jobs(), 1, limit)
-	if err != nil {
-		return nil, explain(q.conn(), "list jobs of queue "+q.names.queue, err)
-	}
 	var jobs []Stored
-	for _, message := range messages {
-		stored, err := q.stored(message)
-		if err != nil {
-			continue // a stray: Info counts those
+	for _, subject := range []string{q.names.jobs(), q.names.laters()} {
+		if len(jobs) >= limit {
+			break
 		}
-		jobs = append(jobs, stored)
+		messages, err := q.read(ctx, q.names.stream(), subject, 1, limit-len(jobs))
+		if err != nil {
+			return nil, explain(q.conn(), "list jobs of queue "+q.names.queue, err)
+		}
+		for _, message := range messages {
+			stored, err := q.stored(message)
+			if err != nil {
+				continue // a stray: Info counts those
+			}
+			jobs = append(jobs, stored)
+		}
 	}
 	return jobs, nil
 }
@@ -49,50 +55,28 @@ func (q *Queue) Recent(ctx context.Context, limit int, keep func(KeptRecord) boo
 		return nil, explain(q.conn(), step, err)
 	}
 	state := bucket.CachedInfo().State
+	prefix := "$KV." + recordsBucket(q.ns.name) + "." + q.names.queue + "."
 	var found []KeptRecord
-	upTo := state.LastSeq + 1
-	for window := uint64(4 * limit); upTo > state.FirstSeq && len(found) < limit; window *= 4 {
-		from := max(state.FirstSeq, upTo-min(upTo, window))
-		records, err := q.recordsBetween(ctx, from, upTo)
+	if limit < 1 {
+		return found, nil
+	}
+	for message, err := range q.backwards(ctx, bucket.CachedInfo().Config.Name, prefix+"*", state, 4*limit) {
 		if err != nil {
 			return nil, explain(q.conn(), step, err)
 		}
-		for _, record := range slices.Backward(records) {
-			if keep(record) && len(found) < limit {
-				found = append(found, record)
-			}
-		}
-		upTo = from
-	}
-	return found, nil
-}
-
-// recordsBetween reads the queue's records with revisions in [from, upTo),
-// oldest first. Markers and records that cannot be read are left out.
-func (q *Queue) recordsBetween(ctx context.Context, from, upTo uint64) ([]KeptRecord, error) {
-	bucket := recordsBucket(q.ns.name)
-	prefix := "$KV." + bucket + "." + q.names.queue + "."
-	var records []KeptRecord
-	for from < upTo {
-		messages, err := q.read(ctx, "KV_"+bucket, prefix+"*", from, min(pageSize, int(upTo-from)))
+		record, err := job.DecodeRecord(message.Data)
 		if err != nil {
-			return nil, err
+			continue // a marker, or of a later release
 		}
-		for _, message := range messages {
-			if message.Sequence >= upTo {
-				return records, nil
-			}
-			from = message.Sequence + 1
-			record, err := job.DecodeRecord(message.Data)
-			if err == nil {
-				records = append(records, KeptRecord{ID: job.ID(strings.TrimPrefix(message.Subject, prefix)), Record: record})
-			}
+		kept := KeptRecord{ID: job.ID(strings.TrimPrefix(message.Subject, prefix)), Record: record}
+		if !keep(kept) {
+			continue
 		}
-		if len(messages) == 0 {
+		if found = append(found, kept); len(found) == limit {
 			break
 		}
 	}
-	return records, nil
+	return found, nil
 }
 
 // Info is what is known of a queue.
@@ -126,8 +110,9 @@ func (i Info) Served(task string) int {
 
 // LaneInfo is what is known of a lane.
 type LaneInfo struct {
-	Task   string   `json:"task"`
-	Quotas []string `json:"quotas,omitempty"`
+	Task     string       `json:"task"`
+	Quotas   []string     `json:"quotas,omitempty"`
+	Priority job.Priority `json:"priority,omitempty"`
 	// Pending is how many jobs nobody has, Assigned how many were delivered
 	// and are not completed.
 	Pending  uint64 `json:"pending"`
@@ -201,7 +186,7 @@ func (q *Queue) look(ctx context.Context, who []Presence) (Info, error) {
 // laneInfo counts a lane's jobs: by its consumer, or where nobody ever pulled
 // from it and there is none, in the stream.
 func (q *Queue) laneInfo(ctx context.Context, lane Lane) (LaneInfo, error) {
-	view := LaneInfo{Task: lane.Task, Quotas: lane.Quotas()}
+	view := LaneInfo{Task: lane.Task, Quotas: lane.Quotas(), Priority: lane.Priority}
 	consumer, err := q.ns.js.Consumer(ctx, q.names.stream(), lane.Token())
 	switch {
 	case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrConsumerDoesNotExist):

@@ -66,8 +66,14 @@ func TestListUnanswered(t *testing.T) {
 		lists := map[string]func() error{
 			"waiting": func() error { _, err := faulty.Waiting(t.Context(), 10); return err },
 			"recent":  func() error { _, err := faulty.Recent(t.Context(), 10, everything); return err },
-			"between": func() error { _, err := faulty.recordsBetween(t.Context(), 1, 10); return err },
-			"info":    func() error { _, err := faulty.Info(t.Context(), time.Second); return err },
+			"between": func() error {
+				_, err := faulty.between(t.Context(), "KV_ASYNC_JOBS", "$KV.ASYNC_JOBS.>", 1, 10)
+				return err
+			},
+			"dead":   func() error { return firstErr(faulty.Dead(t.Context(), "")) },
+			"oldest": func() error { return firstErr(faulty.OldestDead(t.Context(), task)) },
+			"failed": func() error { _, err := faulty.DeadJob(t.Context(), "a"); return err },
+			"info":   func() error { _, err := faulty.Info(t.Context(), time.Second); return err },
 		}
 		for name, list := range lists {
 			within(t, 10*time.Second, name, func() {

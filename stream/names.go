@@ -24,20 +24,25 @@ import (
 // DefaultNamespace is the namespace used where none is named.
 const DefaultNamespace = "async"
 
-// Lane is one disjoint part of a queue: the jobs of one task that name the same
-// quotas. Lanes can be compared.
+// Lane is one disjoint part of a queue: the jobs of one task and one priority
+// that name the same quotas. Lanes can be compared.
 type Lane struct {
-	Task   string
-	quotas string // as in the token
+	Task     string
+	Priority job.Priority
+	quotas   string // as in the token
 }
 
-// quotaMark stands before each quota's name in a lane's token.
-const quotaMark = "=="
+const (
+	// quotaMark stands before each quota's name in a lane's token.
+	quotaMark = "=="
+	// priorityMark stands before a priority that is not normal.
+	priorityMark = "==="
+)
 
-// LaneOf returns the lane of the jobs of a task that name these quotas, which
-// are sorted.
-func LaneOf(task string, quotas []string) Lane {
-	lane := Lane{Task: task}
+// LaneOf returns the lane of the jobs of a task and a priority that name these
+// quotas, which are sorted.
+func LaneOf(task string, quotas []string, priority job.Priority) Lane {
+	lane := Lane{Task: task, Priority: priority}
 	for _, name := range quotas {
 		lane.quotas += quotaMark + name
 	}
@@ -53,19 +58,34 @@ func (l Lane) Quotas() []string {
 }
 
 // Token is the lane as one token, legal in a subject, in a consumer name and
-// in a KV key alike: the task with '=' for its dots, and each quota after "==".
-func (l Lane) Token() string { return strings.ReplaceAll(l.Task, ".", "=") + l.quotas }
+// in a KV key alike: the task with '=' for its dots, each quota after "==", and
+// a priority that is not normal after "===".
+func (l Lane) Token() string {
+	token := taskToken(l.Task) + l.quotas
+	if l.Priority != job.Normal {
+		token += priorityMark + l.Priority.String()
+	}
+	return token
+}
 
-// ParseLane reads what Token writes.
+// ParseLane reads what Token writes, and nothing else.
 func ParseLane(token string) (Lane, error) {
-	parts := strings.Split(token, quotaMark)
-	lane := LaneOf(strings.ReplaceAll(parts[0], "=", "."), parts[1:])
-	err := errors.Join(job.CheckTask(lane.Task), job.CheckQuotas(lane.Task, parts[1:]))
-	if strings.Contains(token, ".") || err != nil {
-		return Lane{}, fmt.Errorf("illegal lane %q: must be a task with '=' for its dots and each of its quotas after '==', sorted, like image=thumbnail==gpu", token)
+	names, priority, _ := strings.Cut(token, priorityMark)
+	parts := strings.Split(names, quotaMark)
+	level, err := job.ParsePriority(priority)
+	lane := LaneOf(taskOf(parts[0]), parts[1:], level)
+	err = errors.Join(err, job.CheckTask(lane.Task), job.CheckQuotas(lane.Task, parts[1:]))
+	if err != nil || lane.Token() != token {
+		return Lane{}, fmt.Errorf("illegal lane %q: must be a task with '=' for its dots, each of its quotas after '==', sorted, and high or low after '===', like image=thumbnail==gpu===high", token)
 	}
 	return lane, nil
 }
+
+// taskToken writes a task with '=' for its dots.
+func taskToken(task string) string { return strings.ReplaceAll(task, ".", "=") }
+
+// taskOf reads what taskToken writes.
+func taskOf(token string) string { return strings.ReplaceAll(token, "=", ".") }
 
 // names makes the names of one queue.
 type names struct {
@@ -131,6 +151,9 @@ func (n names) lane(lane Lane) string { return n.subject("job", lane.Token(), "*
 // jobs matches every pending job.
 func (n names) jobs() string { return n.subject("job.*.*") }
 
+// laters matches every scheduled job.
+func (n names) laters() string { return n.subject("later.*.*") }
+
 // anywhere matches every stored subject of an ID.
 func (n names) anywhere(id job.ID) string { return n.subject("*", "*", string(id)) }
 
@@ -150,6 +173,33 @@ func (n names) record(id job.ID) string { return n.queue + "." + string(id) }
 // records matches the keys of all records of the queue.
 func (n names) records() string { return n.queue + ".*" }
 
+// dead is the key of what is kept of a job that failed: its task is written as
+// in a lane.
+func (n names) dead(task string, id job.ID) string {
+	return n.queue + "." + taskToken(task) + "." + string(id)
+}
+
+// deadOf matches the keys of what is kept of failed jobs of a task, or of all
+// for the empty one.
+func (n names) deadOf(task string) string {
+	if task == "" {
+		task = "*"
+	}
+	return n.dead(task, "*")
+}
+
+// deadJob matches the keys of what is kept of failed jobs of an ID.
+func (n names) deadJob(id job.ID) string { return n.dead("*", id) }
+
+// deadID reads the ID in what dead writes.
+func (n names) deadID(key string) (job.ID, error) {
+	parts := strings.Split(key, ".")
+	if len(parts) != 3 || parts[0] != n.queue {
+		return "", fmt.Errorf("key %q is not that of a failed job of queue %s", key, n.queue)
+	}
+	return job.ParseID(parts[2])
+}
+
 func (n names) laneKey(lane Lane) string { return "lane." + n.queue + "." + lane.Token() }
 
 func (n names) laneKeys() string { return "lane." + n.queue + ".*" }
@@ -164,7 +214,7 @@ func (n names) pause(task string) string {
 	if task == "" {
 		return "pause." + n.queue + "." + wholeQueue
 	}
-	return "pause." + n.queue + "." + LaneOf(task, nil).Token()
+	return "pause." + n.queue + "." + taskToken(task)
 }
 
 // wholeQueue stands for all tasks; no task is written like that.
@@ -178,7 +228,7 @@ func (n names) pausedTask(key string) string {
 	if token == wholeQueue {
 		return ""
 	}
-	return strings.ReplaceAll(token, "=", ".")
+	return taskOf(token)
 }
 
 // parseJob reads the lane and the ID of a stored subject.
@@ -210,6 +260,9 @@ func toDispatcher(namespace, dispatcher, verb string) string {
 func streamPrefix(namespace string) string { return strings.ToUpper(namespace) + "_" }
 
 func recordsBucket(namespace string) string { return streamPrefix(namespace) + "JOBS" }
+
+// deadBucket is the bucket of what is kept of failed jobs.
+func deadBucket(namespace string) string { return streamPrefix(namespace) + "DEAD" }
 
 // quotasBucket is the bucket whose keys package quotas makes.
 func quotasBucket(namespace string) string { return streamPrefix(namespace) + "QUOTAS" }

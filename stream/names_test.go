@@ -12,7 +12,8 @@ import (
 
 func TestNames(t *testing.T) {
 	n, l, id := names{"async", "media"}, Lane{Task: "image.thumb"}, job.ID("a/b=c")
-	limited := LaneOf("image.thumb", []string{"db", "gpu"})
+	limited := LaneOf("image.thumb", []string{"db", "gpu"}, job.Normal)
+	urgent := LaneOf("image.thumb", []string{"db", "gpu"}, job.High)
 	tests := map[string]string{
 		n.stream():            "ASYNC_media",
 		n.meta():              "async.media.meta",
@@ -29,6 +30,13 @@ func TestNames(t *testing.T) {
 		n.job(limited, id):    "async.media.job.image=thumb==db==gpu.a/b=c",
 		n.lane(limited):       "async.media.job.image=thumb==db==gpu.*",
 		n.laneKey(limited):    "lane.media.image=thumb==db==gpu",
+		n.job(urgent, id):     "async.media.job.image=thumb==db==gpu===high.a/b=c",
+		n.laneKey(urgent):     "lane.media.image=thumb==db==gpu===high",
+		n.dead("a.b", id):     "media.a=b.a/b=c",
+		n.deadOf("a.b"):       "media.a=b.*",
+		n.deadOf(""):          "media.*.*",
+		n.deadJob(id):         "media.*.a/b=c",
+		deadBucket("a-b"):     "A-B_DEAD",
 		quotasBucket("a-b"):   "A-B_QUOTAS",
 		recordsBucket("a-b"):  "A-B_JOBS",
 		dispatchersBucket(""): "_DISPATCHERS",
@@ -49,8 +57,11 @@ func TestParseLane(t *testing.T) {
 		"image=thumb":          {Task: "image.thumb"},
 		"a":                    {Task: "a"},
 		"A_b-1=c=d":            {Task: "A_b-1.c.d"},
-		"a==gpu":               LaneOf("a", []string{"gpu"}),
-		"image=thumb==db==gpu": LaneOf("image.thumb", []string{"db", "gpu"}),
+		"a==gpu":               LaneOf("a", []string{"gpu"}, job.Normal),
+		"image=thumb==db==gpu": LaneOf("image.thumb", []string{"db", "gpu"}, job.Normal),
+		"a===high":             {Task: "a", Priority: job.High},
+		"image=thumb===low":    {Task: "image.thumb", Priority: job.Low},
+		"a==db==gpu===high":    LaneOf("a", []string{"db", "gpu"}, job.High),
 	}
 	for token, want := range tests {
 		l, err := ParseLane(token)
@@ -60,6 +71,8 @@ func TestParseLane(t *testing.T) {
 	}
 	for _, token := range []string{
 		"", "=", "a=", "=a", "a.b", "a/b", "a b", "*", ">", "ä", strings.Repeat("a", 129),
+		"a===", "a===normal", "a===High", "===high", "a====high", "a=====high", "a==gpu====low", "a===high==gpu", "a===high=",
+		"a===high===low", "a==high==", "a===hi.gh", "a=high===", "a=b====c===high", "a==b=c===high", "a==c==b===low",
 		"a==", "==b", "a===b", "a====b", "a==c==b", "a==b==b", "a==b=c", "a==b.c", "a==*", "a==b==", "a==" + strings.Repeat("b", 65),
 		strings.Repeat("a", 128) + "==" + strings.Repeat("b", 64) + "==" + strings.Repeat("c", 64), // legal each, too long together
 	} {
@@ -84,7 +97,7 @@ func TestParseJob(t *testing.T) {
 
 // Whatever may be a task with quotas has a lane of its own that reads back, and the other way round.
 func FuzzLane(f *testing.F) {
-	for _, seed := range []string{"image.thumb", "image=thumb", "a", "a..b", "", "ä", "a.b.c-d_e", "a==b", "a==b==c", "a===b"} {
+	for _, seed := range []string{"image.thumb", "image=thumb", "a", "a..b", "", "ä", "a.b.c-d_e", "a==b", "a==b==c", "a===b", "a===high", "a==b===low", "a=b==c==d===high", "a===normal", "a===high===low", "a====high"} {
 		f.Add(seed, "gpu", "")
 	}
 	f.Add("a", "b", "c")
@@ -92,13 +105,14 @@ func FuzzLane(f *testing.F) {
 	f.Add("a", "b=", "=c")
 	f.Fuzz(func(t *testing.T, s, one, two string) {
 		for _, quotas := range [][]string{nil, {one}, {one, two}} {
-			if job.CheckTask(s) == nil && job.CheckQuotas(s, quotas) == nil {
-				if l, err := ParseLane(LaneOf(s, quotas).Token()); err != nil || l.Task != s || !slices.Equal(l.Quotas(), quotas) {
-					t.Errorf("task %q with quotas %q: %q with %q, %v", s, quotas, l.Task, l.Quotas(), err)
+			for p := job.Low; p <= job.High && job.CheckTask(s) == nil && job.CheckQuotas(s, quotas) == nil; p++ {
+				lane := LaneOf(s, quotas, p)
+				if l, err := ParseLane(lane.Token()); err != nil || l != lane || l.Task != s || !slices.Equal(l.Quotas(), quotas) || l.Priority != p {
+					t.Errorf("task %q with quotas %q and priority %v: %q, %v", s, quotas, p, l.Token(), err)
 				}
 			}
 		}
-		if l, err := ParseLane(s); err == nil && (l.Token() != s || job.CheckTask(l.Task) != nil || job.CheckQuotas(l.Task, l.Quotas()) != nil) {
+		if l, err := ParseLane(s); err == nil && (l.Token() != s || job.CheckTask(l.Task) != nil || job.CheckQuotas(l.Task, l.Quotas()) != nil || l.Priority.Check() != nil) {
 			t.Errorf("token %q: %q, task %q, quotas %q", s, l.Token(), l.Task, l.Quotas())
 		}
 	})
@@ -114,7 +128,7 @@ func FuzzJobSubject(f *testing.F) {
 		if err != nil || job.CheckNamespace(namespace) != nil || job.CheckQueue(queue) != nil || job.CheckTask(task) != nil {
 			return
 		}
-		n, l := names{namespace, queue}, LaneOf(task, nil)
+		n, l := names{namespace, queue}, LaneOf(task, nil, job.Normal)
 		subject := n.job(l, parsed)
 		gotLane, gotID, err := n.parseJob(subject)
 		if err != nil || gotLane != l || gotID != parsed {
@@ -125,7 +139,7 @@ func FuzzJobSubject(f *testing.F) {
 				t.Errorf("%s does not match %s", filter, subject)
 			}
 		}
-		for _, filter := range []string{n.meta(), n.stored()[2], n.stored()[3], n.lane(LaneOf(task+"x", nil)), names{namespace, queue + "x"}.jobs()} {
+		for _, filter := range []string{n.meta(), n.stored()[2], n.stored()[3], n.lane(LaneOf(task+"x", nil, job.Normal)), names{namespace, queue + "x"}.jobs()} {
 			if matches(filter, subject) {
 				t.Errorf("%s matches %s", filter, subject)
 			}

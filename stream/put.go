@@ -40,7 +40,7 @@ type Entry struct {
 	Spec   job.Spec
 }
 
-func (e Entry) lane() Lane { return LaneOf(e.Spec.Task, e.Spec.Quotas) }
+func (e Entry) lane() Lane { return LaneOf(e.Spec.Task, e.Spec.Quotas, e.Spec.Priority) }
 
 func (e Entry) check() error {
 	_, err := job.ParseID(string(e.ID))

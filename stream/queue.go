@@ -24,6 +24,7 @@ type Queue struct {
 	meta       Meta
 	maxMsgSize int // the stream's limit on a message; -1 for none
 	known      laneSet
+	dead       graveyard
 }
 
 // Name returns the queue's name.
@@ -57,7 +58,7 @@ type Stored struct {
 
 // Spec decodes the body.
 func (s Stored) Spec() (job.Spec, error) {
-	return job.DecodeSpec(s.Body, s.Lane.Task, s.Lane.Quotas(), job.NonceAt(s.Sequence, s.Stored))
+	return job.DecodeSpec(s.Body, s.Lane.Task, s.Lane.Quotas(), s.Lane.Priority, job.NonceAt(s.Sequence, s.Stored))
 }
 
 // Find returns the message of the job with that ID, wherever in the queue it
@@ -180,9 +181,14 @@ func (q *Queue) remove(ctx context.Context, sequence uint64) (removed bool, err 
 // (jetstream.Stream's own method puts the subject into the request's subject,
 // where wildcards are not allowed.)
 func (q *Queue) last(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
+	return q.lastOf(ctx, q.names.stream(), subject)
+}
+
+// lastOf is last in any stream.
+func (q *Queue) lastOf(ctx context.Context, stream, subject string) (*jetstream.RawStreamMsg, error) {
 	ctx, cancel := withTimeout(ctx, q.ns.js.Options().DefaultTimeout)
 	defer cancel()
-	request := kv.APIPrefix(q.ns.js) + "DIRECT.GET." + q.names.stream()
+	request := kv.APIPrefix(q.ns.js) + "DIRECT.GET." + stream
 	reply, err := q.conn().RequestWithContext(ctx, request, []byte(`{"last_by_subj":`+strconv.Quote(subject)+`}`))
 	if err != nil {
 		return nil, err

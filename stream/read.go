@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
+	"slices"
 	"strconv"
 	"time"
 
@@ -57,6 +59,75 @@ func (q *Queue) read(ctx context.Context, stream, subject string, from uint64, l
 		more = rest > 0 && len(page) > 0
 		if more {
 			from = page[len(page)-1].Sequence + 1
+		}
+	}
+	return found, nil
+}
+
+// backwards yields the stored messages of a stream on subjects that match, the
+// newest first. It reads windows of sequences, of which the first is as wide as
+// given, and the next ones wider while little is found in them: so the first
+// messages cost the same however many there are, and not many are held at a time.
+func (q *Queue) backwards(ctx context.Context, stream, subject string, state jetstream.StreamState, first int) iter.Seq2[*jetstream.RawStreamMsg, error] {
+	return func(yield func(*jetstream.RawStreamMsg, error) bool) {
+		window := uint64(max(1, first))
+		for upTo := state.LastSeq + 1; upTo > state.FirstSeq; {
+			from := max(state.FirstSeq, upTo-min(upTo, window))
+			messages, err := q.between(ctx, stream, subject, from, upTo)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for _, message := range slices.Backward(messages) {
+				if !yield(message, nil) {
+					return
+				}
+			}
+			if len(messages) < pageSize {
+				window *= 4
+			}
+			upTo = from
+		}
+	}
+}
+
+// forwards yields the stored messages of a stream on subjects that match, the
+// oldest first, up to those that were there when state was read.
+func (q *Queue) forwards(ctx context.Context, stream, subject string, state jetstream.StreamState) iter.Seq2[*jetstream.RawStreamMsg, error] {
+	return func(yield func(*jetstream.RawStreamMsg, error) bool) {
+		for from := state.FirstSeq; from <= state.LastSeq; {
+			messages, err := q.read(ctx, stream, subject, from, pageSize)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if len(messages) == 0 {
+				return
+			}
+			for _, message := range messages {
+				if message.Sequence > state.LastSeq || !yield(message, nil) {
+					return
+				}
+				from = message.Sequence + 1
+			}
+		}
+	}
+}
+
+// between reads the stored messages with sequences in [from, upTo) on subjects
+// that match, the oldest first.
+func (q *Queue) between(ctx context.Context, stream, subject string, from, upTo uint64) (found []*jetstream.RawStreamMsg, err error) {
+	for from < upTo {
+		messages, err := q.read(ctx, stream, subject, from, min(pageSize, int(upTo-from)))
+		if err != nil || len(messages) == 0 {
+			return found, err
+		}
+		for _, message := range messages {
+			if message.Sequence >= upTo {
+				return found, nil
+			}
+			found = append(found, message)
+			from = message.Sequence + 1
 		}
 	}
 	return found, nil

@@ -28,12 +28,13 @@ type Recurring struct {
 	// ticks are up to 0.3 s late.
 	Alone bool `json:"alone,omitempty"`
 	// Within is the deadline of each job, after its tick; 0 for none.
-	Within  Duration  `json:"within,omitempty"`
-	Paused  bool      `json:"paused,omitempty"`
-	Task    string    `json:"task"`
-	Quotas  []string  `json:"quotas,omitempty"`
-	By      string    `json:"by,omitempty"`
-	Created time.Time `json:"created"`
+	Within   Duration     `json:"within,omitempty"`
+	Paused   bool         `json:"paused,omitempty"`
+	Task     string       `json:"task"`
+	Quotas   []string     `json:"quotas,omitempty"`
+	Priority job.Priority `json:"priority,omitzero"`
+	By       string       `json:"by,omitempty"`
+	Created  time.Time    `json:"created"`
 	// Call is the body of the jobs. Its nonce is the identity of this recurring
 	// job: another of the same name has another.
 	Call []byte `json:"call"`
@@ -61,7 +62,7 @@ const (
 // with it.
 func (r Recurring) check() (s cron.Schedule, spec job.Spec, err error) {
 	s, scheduleErr := cron.Parse(r.Expression, r.Zone)
-	spec, specErr := job.DecodeSpec(r.Call, r.Task, r.Quotas, job.Nonce{})
+	spec, specErr := job.DecodeSpec(r.Call, r.Task, r.Quotas, r.Priority, job.Nonce{})
 	err = errors.Join(job.CheckRecurring(r.Name), scheduleErr, specErr)
 	if !slices.Contains([]Missed{MissedLast, MissedAll, MissedNone}, r.Missed) {
 		err = errors.Join(err, fmt.Errorf("missed ticks %q: must be %q, %q or empty for the last", r.Missed, MissedAll, MissedNone))
@@ -78,11 +79,11 @@ func (q *Queue) Repeat(ctx context.Context, r Recurring, spec job.Spec) error {
 	if r.Call, err = job.EncodeSpec(spec); err != nil {
 		return fmt.Errorf("%s: %w", step, err)
 	}
-	r.Task, r.Quotas, r.By, r.Created = spec.Task, spec.Quotas, spec.By, time.Now().UTC()
+	r.Task, r.Quotas, r.Priority, r.By, r.Created = spec.Task, spec.Quotas, spec.Priority, spec.By, time.Now().UTC()
 	if _, _, err := r.check(); err != nil {
 		return fmt.Errorf("%s: %w", step, err)
 	}
-	if err := q.Register(ctx, LaneOf(spec.Task, spec.Quotas)); err != nil {
+	if err := q.Register(ctx, LaneOf(spec.Task, spec.Quotas, spec.Priority)); err != nil {
 		return fmt.Errorf("%s: %w", step, err)
 	}
 	return q.writeRecurring(ctx, step, r.Name, func(old *Recurring, _ bool) error {

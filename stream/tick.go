@@ -186,7 +186,7 @@ func (q *Queue) alone(ctx context.Context, r Recurring, ticks []time.Time, last 
 // chain has not gone on yet. A job that is there already, put by a chain that
 // was replaced, is left out.
 func (q *Queue) goOn(ctx context.Context, r Recurring, spec job.Spec, due Due, ticks []time.Time, next, now time.Time) error {
-	if err := q.Register(ctx, LaneOf(spec.Task, spec.Quotas)); err != nil {
+	if err := q.Register(ctx, LaneOf(spec.Task, spec.Quotas, spec.Priority)); err != nil {
 		return err
 	}
 	last := due.last

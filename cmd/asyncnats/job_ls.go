@@ -47,10 +47,11 @@ func (c *jobLsCmd) Run(ctx context.Context, a *app) error {
 		fmt.Fprintf(a.err, "no such jobs in queue %s\n", c.Queue)
 		return nil
 	}
-	t := newTable(a.out, "job", "task", "state", "put", "took", "outcome")
-	alignRight(t, 5)
+	t := newTable(a.out, "job", "task", "priority", "state", "put", "took", "outcome")
+	alignRight(t, 6)
+	t.SuppressEmptyColumns()
 	for _, v := range views {
-		t.AppendRow([]any{v.ID, v.Task, v.word(), clock(v.Put), v.took(), v.gist()})
+		t.AppendRow([]any{v.ID, v.Task, level(v.Priority), v.word(), clock(v.Put), v.took(), v.gist()})
 	}
 	t.Render()
 	if len(views) == c.Limit {
@@ -79,7 +80,7 @@ func (v view) took() string {
 	switch {
 	case v.Running != nil:
 		return took(time.Since(v.Running.Since))
-	case v.outcome() != nil:
+	case v.outcome() != nil && !v.Record.Started.IsZero():
 		return took(v.Record.Ended.Sub(v.Record.Started))
 	}
 	return ""
@@ -90,6 +91,8 @@ func (v view) gist() string {
 	const most = 40
 	outcome := v.outcome()
 	switch {
+	case outcome == nil && !v.Due.IsZero():
+		return "due in " + took(time.Until(v.Due))
 	case outcome == nil:
 		return ""
 	case outcome.Failure != nil:

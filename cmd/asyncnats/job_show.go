@@ -44,6 +44,9 @@ func (c *jobShowCmd) Run(ctx context.Context, a *app) error {
 		return printJSON(a.out, view)
 	}
 	printView(a.out, view)
+	if outcome := view.outcome(); outcome != nil && !outcome.Succeeded() && !view.Record.EndedAs(job.KindCancelled) {
+		fmt.Fprintf(a.err, "every attempt: asyncnats dead show %s%s\n", view.ID, onQueue(view.Queue))
+	}
 	return nil
 }
 
@@ -84,10 +87,14 @@ func (v view) word() string {
 	switch {
 	case outcome == nil:
 		return string(v.State)
-	case !outcome.Succeeded():
-		return string(v.State) + ": failed"
+	case outcome.Succeeded():
+		return string(v.State)
 	}
-	return string(v.State)
+	switch kind := outcome.Failure.Kind; kind {
+	case job.KindCancelled, job.KindExpired:
+		return string(v.State) + ": " + string(kind)
+	}
+	return string(v.State) + ": failed"
 }
 
 func printView(w io.Writer, v view) {
@@ -100,8 +107,12 @@ func printView(w io.Writer, v view) {
 	line("queue", v.Queue)
 	line("task", v.Task)
 	line("quotas", strings.Join(v.Quotas, ", "))
+	line("priority", level(v.Priority))
 	line("state", v.word())
 	line("put", clock(v.Put))
+	if !v.State.Ended() && !v.Due.IsZero() {
+		line("due", fmt.Sprintf("%s, in %s", clock(v.Due), took(time.Until(v.Due))))
+	}
 	line("by", v.By)
 	line("argument", string(v.Arg))
 	switch {
@@ -109,7 +120,7 @@ func printView(w io.Writer, v view) {
 		line("attempt", fmt.Sprintf("%d, for %s", v.Running.Attempt, took(time.Since(v.Running.Since))))
 		line("dispatcher", v.Dispatcher)
 		line("agent", v.Running.Agent)
-	case v.Record != nil:
+	case v.Record != nil && v.Record.Attempt.Number > 0:
 		line("attempt", fmt.Sprint(v.Record.Attempt.Number))
 		line("dispatcher", v.Record.Attempt.Dispatcher)
 		line("agent", v.Record.Attempt.Agent)
@@ -117,19 +128,36 @@ func printView(w io.Writer, v view) {
 	if v.Record == nil {
 		return
 	}
+	if v.Record.Errors > 0 {
+		line("errors", fmt.Sprint(v.Record.Errors))
+	}
+	if v.Record.Snoozes > 0 {
+		line("snoozes", fmt.Sprint(v.Record.Snoozes))
+	}
 	if v.Record.Interrupts > 0 {
 		line("interrupts", fmt.Sprint(v.Record.Interrupts))
+	}
+	for _, f := range v.Record.Past {
+		line("failed", fmt.Sprintf("attempt %d, %s: %s", f.Attempt, clock(f.At), f.Error()))
 	}
 	line("started", clock(v.Record.Started))
 	outcome := v.outcome()
 	if outcome == nil {
 		return
 	}
-	line("ended", fmt.Sprintf("%s, after %s", clock(v.Record.Ended), took(v.Record.Ended.Sub(v.Record.Started))))
+	line("ended", clock(v.Record.Ended)+after(v.Record.Started, v.Record.Ended))
 	if outcome.Failure != nil {
 		line("failure", outcome.Failure.Error())
 		line("stack", outcome.Failure.Stack)
 		return
 	}
 	line("result", string(v.Result))
+}
+
+// after says how long something took; nothing where it was not begun.
+func after(began, ended time.Time) string {
+	if began.IsZero() {
+		return ""
+	}
+	return ", after " + took(ended.Sub(began))
 }

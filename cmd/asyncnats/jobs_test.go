@@ -126,6 +126,28 @@ func TestJobs(t *testing.T) {
 		x.ok("quota", "create", "lock")
 		contains(t, x.ok("put", "env", "--wait", "--quota", "lock"), "ASYNCNATS_FENCE_lock=")
 	})
+	t.Run("priority", func(t *testing.T) {
+		if strings.Contains(x.ok("queue", "info", "default")+x.ok("job", "ls"), "PRIORITY") {
+			t.Error("a column of priorities where all are normal")
+		}
+		x.ok("put", "shout", `"now"`, "--priority", "high", "--id", "urgent", "--wait")
+		x.ok("put", "shout", `"then"`, "--priority", "normal", "--id", "usual", "--wait")
+		var urgent, usual view
+		x.json(&urgent, "job", "show", "urgent")
+		x.json(&usual, "job", "show", "usual")
+		if urgent.Priority != job.High || urgent.State != job.Completed || usual.Priority != job.Normal {
+			t.Errorf("%+v %+v", urgent, usual)
+		}
+		contains(t, x.ok("job", "show", "urgent"), "priority    high")
+		contains(t, x.ok("job", "ls"), "PRIORITY", "shout   high      completed")
+		contains(t, x.ok("queue", "info", "default"), "PRIORITY", "shout           high")
+		contains(t, x.ok("monitor", "job", "urgent"), "priority            high")
+		for _, out := range []string{x.ok("job", "show", "usual"), x.ok("monitor", "job", "usual"), x.ok("job", "show", "usual", "--json")} {
+			if strings.Contains(out, "priority") {
+				t.Errorf("a normal priority is shown: %s", out)
+			}
+		}
+	})
 	t.Run("remove", func(t *testing.T) {
 		r := x.run("", "queue", "rm", "default")
 		if r.code != exitFailed {
@@ -172,6 +194,7 @@ func TestErrors(t *testing.T) {
 		{"no task", []string{"put"}, exitUsage, `expected "<task>`},
 		{"illegal task", []string{"put", "a..b"}, exitUsage, "illegal task name"},
 		{"illegal queue", []string{"queue", "add", "a.b"}, exitUsage, "illegal queue name"},
+		{"unknown priority", []string{"put", "a", "--priority", "urgent"}, exitUsage, `unknown priority "urgent": must be high, normal or low`},
 		{"illegal ID", []string{"put", "a", "--id", "a b"}, exitUsage, "illegal job ID"},
 		{"illegal namespace", []string{"queue", "ls", "--namespace", "UPPER"}, exitUsage, "illegal namespace"},
 		{"not JSON", []string{"put", "a", "hello"}, exitUsage, `hello is not JSON (invalid character 'h' looking for beginning of value): text needs quotes, like '"hello"'`},

@@ -39,6 +39,7 @@ type cli struct {
 	Put      putCmd      `cmd:"" help:"Put a job on a queue."`
 	Cron     cronCmd     `cmd:"" help:"Put a job again and again, as cron does."`
 	Job      jobCmd      `cmd:"" help:"Show, list and wait for jobs."`
+	Dead     deadCmd     `cmd:"" help:"List, show, put again and remove jobs that failed."`
 	Dispatch dispatchCmd `cmd:"" help:"Perform jobs by running commands."`
 	Monitor  monitorCmd  `cmd:"" help:"Ask the dispatchers what they do, and did of late."`
 
@@ -92,9 +93,26 @@ func (*cronCmd) Help() string {
 }
 
 type jobCmd struct {
-	Show jobShowCmd `cmd:"" help:"Show a job."`
-	Wait jobWaitCmd `cmd:"" help:"Wait for a job and print its result."`
-	Ls   jobLsCmd   `cmd:"" help:"List the jobs of a queue."`
+	Show   jobShowCmd   `cmd:"" help:"Show a job."`
+	Wait   jobWaitCmd   `cmd:"" help:"Wait for a job and print its result."`
+	Cancel jobCancelCmd `cmd:"" help:"End jobs, pending or running."`
+	Pull   jobPullCmd   `cmd:"" help:"Take back jobs that no dispatcher was given."`
+	Ls     jobLsCmd     `cmd:"" help:"List the jobs of a queue."`
+}
+
+type deadCmd struct {
+	Ls    deadLsCmd    `cmd:"" help:"List jobs that failed."`
+	Show  deadShowCmd  `cmd:"" help:"Show a job that failed, with every attempt."`
+	Retry deadRetryCmd `cmd:"" help:"Put jobs that failed again."`
+	Rm    deadRmCmd    `cmd:"" help:"Remove what is kept of jobs that failed."`
+}
+
+// Help is shown below the usage.
+func (*deadCmd) Help() string {
+	return `A job that failed is kept for 30 days with its argument and its attempts, whatever becomes of its record; one that was cancelled is not.
+
+    asyncnats dead ls --since 1h --task 'image.>'
+    asyncnats dead retry --error 'connection refused'`
 }
 
 type dispatcherCmd struct {

@@ -40,6 +40,7 @@ func printJobInfo(a *app, replies []reply[dispatcher.JobInfo]) {
 		row(w, "agent", j.Agent)
 		row(w, "call", j.Call)
 		row(w, "quotas", strings.Join(j.Quotas, ", "))
+		row(w, "priority", level(j.Priority))
 		row(w, "attempt", fmt.Sprint(j.Attempt))
 		row(w, "started", clock(j.Started))
 		if j.PollID != nil {

@@ -12,6 +12,8 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 	"golang.org/x/term"
+
+	"github.com/asyncnats/asyncnats/job"
 )
 
 // format is the flag of the subcommands that show something.
@@ -102,6 +104,14 @@ func plural(n int, thing string) string {
 		return "1 " + thing
 	}
 	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// level shows a priority; nothing where it is normal.
+func level(p job.Priority) string {
+	if p == job.Normal {
+		return ""
+	}
+	return p.String()
 }
 
 // short is the beginning of a UUID, enough to tell a few apart.

@@ -23,7 +23,9 @@ type quotaInfoCmd struct {
 func (*quotaInfoCmd) Help() string {
 	return `Holders are shown in the order in which they got their slots, waiters in that in which they will. Waiters are those jobs that a dispatcher has at hand; further ones are pending.
 
-A slot whose worker was killed stays with its job, for the next attempt, which comes an ack wait later. Each slot has a higher fencing token than those before it.`
+A slot whose worker was killed stays with its job, for the next attempt, which comes an ack wait later. Each slot has a higher fencing token than those before it.
+
+Of a rate limit the holders are the jobs that run, and limit nothing. How many may start now, or in how long the next may, is by the server's clock.`
 }
 
 // Run shows the quota.
@@ -61,17 +63,30 @@ func printQuota(w io.Writer, quota asyncnats.Quota, info asyncnats.QueueInfo, no
 			pending += int(lane.Pending)
 		}
 	}
-	fmt.Fprintf(w, "quota %s of queue %s: size %d, %d running, %d waiting, %d pending\n",
-		quota.Name, info.Name, quota.Size, len(quota.Holders), len(quota.Waiters), pending)
+	fmt.Fprintf(w, "quota %s of queue %s: %s, %d running, %d waiting, %d pending\n",
+		quota.Name, info.Name, quotaSize(quota.Size, quota.Period), len(quota.Holders), len(quota.Waiters), pending)
 	switch {
 	case quota.Size == 0:
 		fmt.Fprintln(w, "size 0 starts nothing")
+	case quota.Rate != nil:
+		fmt.Fprintln(w, rateLeft(quota))
 	case len(quota.Holders) > quota.Size:
 		fmt.Fprintln(w, "more run than its size: nothing starts until fewer do")
 	}
 	printClaims(w, quota, func(c quotas.Claim) bool {
 		return !slices.ContainsFunc(info.Dispatchers, func(p stream.Presence) bool { return p.Dispatcher == c.Dispatcher })
 	}, now)
+}
+
+// rateLeft says how a rate limit stands; empty for a quota of the other kind.
+func rateLeft(quota asyncnats.Quota) string {
+	switch {
+	case quota.Rate == nil || quota.Size == 0:
+		return ""
+	case quota.Rate.Left == 0:
+		return fmt.Sprintf("none left, the next in %s", took(time.Duration(quota.Rate.Next)))
+	}
+	return fmt.Sprintf("%d left", quota.Rate.Left)
 }
 
 // printClaims prints holders and waiters. silent tells whose dispatcher does not

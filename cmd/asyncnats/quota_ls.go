@@ -16,7 +16,7 @@ type quotaLsCmd struct {
 
 // Help is shown below the usage.
 func (*quotaLsCmd) Help() string {
-	return `Waiting are those jobs that a dispatcher has at hand, to start when a slot is free. Further ones stay pending in the queue, where asyncnats queue info counts them.`
+	return `Waiting are those jobs that a dispatcher has at hand, to start when a slot is free or the rate allows it. Further ones stay pending in the queue, where asyncnats queue info counts them.`
 }
 
 // Run lists the quotas.
@@ -42,10 +42,14 @@ func (c *quotaLsCmd) Run(ctx context.Context, a *app) error {
 		fmt.Fprintf(a.err, "no quotas in queue %s: create one with asyncnats quota create NAME --queue %s\n", c.Queue, c.Queue)
 		return nil
 	}
-	t := newTable(a.out, "quota", "size", "running", "waiting")
-	alignRight(t, 2, 3, 4)
+	t := newTable(a.out, "quota", "size", "per", "running", "waiting", "")
+	alignRight(t, 2, 3, 4, 5)
 	for _, quota := range list {
-		t.AppendRow([]any{quota.Name, quota.Size, len(quota.Holders), len(quota.Waiters)})
+		per := ""
+		if quota.Rate != nil {
+			per = quota.Period.String()
+		}
+		t.AppendRow([]any{quota.Name, quota.Size, per, len(quota.Holders), len(quota.Waiters), rateLeft(quota)})
 	}
 	t.Render()
 	return nil

@@ -36,9 +36,9 @@ func TestQuota(t *testing.T) {
 	contains(t, x.ok("quota", "create", "disk", "-q", "media"), "quota disk created, size 1")
 	contains(t, x.ok("quota", "create", "gpu", "--size", "2", "-q", "media"), "quota gpu created, size 2")
 	const listed = `
-QUOTA  SIZE  RUNNING  WAITING
-disk      1        0        0
-gpu       2        0        0
+QUOTA  SIZE  PER  RUNNING  WAITING
+disk      1             0        0
+gpu       2             0        0
 `
 	if diff := cmp.Diff(listed[1:], x.ok("quota", "ls", "-q", "media")); diff != "" {
 		t.Error(diff)
@@ -72,6 +72,64 @@ gpu       2        0        0
 	x.ok("queue", "add", "media")
 	if out := x.ok("quota", "ls", "-q", "media", "--json"); out != "[]\n" {
 		t.Errorf("quotas of a removed queue: %s", out)
+	}
+}
+
+func TestQuotaRate(t *testing.T) {
+	s := natstest.Start(t, nil)
+	x := newTool(t, s.ClientURL())
+	x.ok("queue", "add", "media")
+	contains(t, x.ok("quota", "create", "api", "--size", "10", "--per", "1s", "-q", "media"), "quota api created, size 10 per 1s")
+	x.ok("quota", "create", "gpu", "-q", "media")
+	const listed = `
+QUOTA  SIZE  PER  RUNNING  WAITING
+api      10   1s        0        0  10 left
+gpu       1             0        0
+`
+	if diff := cmp.Diff(listed[1:], x.ok("quota", "ls", "-q", "media")); diff != "" {
+		t.Error(diff)
+	}
+	contains(t, x.ok("quota", "info", "api", "-q", "media"), "quota api of queue media: size 10 per 1s, 0 running, 0 waiting, 0 pending\n10 left\n")
+	contains(t, x.ok("quota", "info", "api", "-q", "media", "--json"), `"period": "1s"`, `"rate": {`, `"left": 10`)
+	contains(t, x.ok("quota", "set", "api", "3", "-q", "media"), "quota api has size 3 per 1s now\n")
+	contains(t, x.ok("quota", "set", "api", "3", "--per", "1m", "-q", "media"), "quota api has size 3 per 1m0s now\n")
+	contains(t, x.ok("quota", "set", "gpu", "2", "--per", "5s", "-q", "media"), "quota gpu has size 2 per 5s now\n")
+	contains(t, x.ok("quota", "set", "api", "3", "--per", "0s", "-q", "media"), "quota api has size 3 now\n")
+	for _, args := range [][]string{
+		{"quota", "create", "bad", "--per", "1us", "-q", "media"},
+		{"quota", "set", "api", "1", "--per=-1s", "-q", "media"},
+	} {
+		if r := x.run("", args...); r.code != exitUsage || !strings.Contains(r.err, "at least 1ms") {
+			t.Errorf("%v: %+v", args, r)
+		}
+	}
+	if r := x.run("", "quota", "set", "none", "1", "--per", "1s", "-q", "media"); r.code == exitOK || !strings.Contains(r.err, "unknown quota") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestQuotaRateSpent: what a rate limit has granted is shown, and how long the next
+// job has to wait.
+func TestQuotaRateSpent(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t, nil)
+	x := newTool(t, s.ClientURL())
+	x.ok("queue", "add", "default")
+	x.ok("quota", "create", "api", "--per", "1h")
+	d := x.start("err", "dispatch", "--handle", "call=true")
+	d.line("dispatcher runs")
+	x.ok("put", "call", "1", "--quota", "api", "--wait", "--timeout", "20s")
+	x.ok("put", "call", "1", "--quota", "api", "--id", "next")
+	x.quotaUntil("api", func(q asyncnats.Quota) bool { return len(q.Holders) == 0 && len(q.Waiters) == 1 })
+	out := x.ok("quota", "info", "api")
+	if !regexp.MustCompile(`size 1 per 1h0m0s, 0 running, 1 waiting, 0 pending\nnone left, the next in (1h0m0s|59m\S*)\n`).MatchString(out) {
+		t.Error(out)
+	}
+	contains(t, x.ok("quota", "ls"), "none left, the next in ")
+	x.ok("quota", "set", "api", "2")
+	x.ok("job", "wait", "next", "--timeout", "20s")
+	if code := d.stop(syscall.SIGTERM); code != exitOK {
+		t.Errorf("dispatch: exit %d", code)
 	}
 }
 
@@ -160,7 +218,7 @@ func TestQuotaFull(t *testing.T) {
 			t.Errorf("no %s in:\n%s", row, out)
 		}
 	}
-	contains(t, x.ok("quota", "ls"), "gpu       1        1  ")
+	contains(t, x.ok("quota", "ls"), "gpu       1             1  ")
 	contains(t, x.ok("job", "show", "second"), "quotas      gpu\n", "state       pending")
 	contains(t, x.ok("job", "show", "both"), "quotas      disk, gpu\n")
 	var jobs []view

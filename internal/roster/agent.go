@@ -34,8 +34,9 @@ type Agent struct {
 	// takes all.
 	Filter []string
 	// Prefer lists tasks, as Filter does, whose jobs the agent takes before
-	// others while it has to choose, the first first; it takes others where
-	// there are none of them. (The choosers of zc.async, FEATURES 120.)
+	// others of the same priority while it has to choose, the first first; it
+	// takes others where there are none of them, and with every tenth job. (The
+	// choosers of zc.async, FEATURES 120.)
 	Prefer []string
 }
 
@@ -53,7 +54,7 @@ func (a Agent) Check() error {
 	}
 	for what, patterns := range map[string][]string{"filter": a.Filter, "preference": a.Prefer} {
 		for _, pattern := range patterns {
-			if err := checkPattern(what, pattern); err != nil {
+			if err := CheckPattern(what, pattern); err != nil {
 				errs = append(errs, fmt.Errorf("agent %s: %w", a.Name, err))
 			}
 		}
@@ -72,7 +73,7 @@ func (a Agent) Rank(task string) int { return place(a.Prefer, task) }
 // place returns the index of the first pattern that a task matches, or how many
 // there are.
 func place(patterns []string, task string) int {
-	i := slices.IndexFunc(patterns, func(pattern string) bool { return matches(pattern, task) })
+	i := slices.IndexFunc(patterns, func(pattern string) bool { return Matches(pattern, task) })
 	if i < 0 {
 		return len(patterns)
 	}
@@ -90,7 +91,9 @@ func (a Agent) Places() int {
 	return a.Size
 }
 
-func checkPattern(what, pattern string) error {
+// CheckPattern reports an illegal pattern over the names of tasks; what says what it
+// is for.
+func CheckPattern(what, pattern string) error {
 	parts := strings.Split(pattern, ".")
 	for i, part := range parts {
 		switch {
@@ -102,8 +105,8 @@ func checkPattern(what, pattern string) error {
 	return nil
 }
 
-// matches reports whether a task matches a pattern, as NATS matches subjects.
-func matches(pattern, task string) bool {
+// Matches reports whether a task matches a pattern, as NATS matches subjects.
+func Matches(pattern, task string) bool {
 	wanted, parts := strings.Split(pattern, "."), strings.Split(task, ".")
 	for i, part := range wanted {
 		switch {

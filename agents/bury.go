@@ -1,0 +1,43 @@
+package agents
+
+import (
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/stream"
+)
+
+// bury keeps a job whose record says that it failed, other than by being
+// cancelled: for people to look at, and to put it again. It tries again and again
+// while the lease is held, and reports whether the job's message may go. It may
+// not where that was not long enough; then whoever is given it next does it.
+//
+// What the server refuses is said in the log, and holds up nothing: the record
+// has the failure.
+func (a *attempt) bury(record job.Record) (done bool) {
+	if record.Outcome == nil || record.Outcome.Succeeded() || record.EndedAs(job.KindCancelled) {
+		return true
+	}
+	dead := job.Dead{Version: job.DeadVersion, Body: a.lease.Body, Record: record}
+	for {
+		ctx, cancel, err := a.io()
+		if err == nil {
+			err = a.runner.config.Queue.Bury(ctx, a.lease.ID, dead)
+			cancel()
+		}
+		switch {
+		case err == nil:
+			return true
+		case errors.Is(err, job.ErrLeaseLost), errors.Is(err, nats.ErrConnectionClosed):
+			a.log("failed job not kept yet, will be when its message comes back", err)
+			return false
+		case !errors.Is(err, stream.ErrUnanswered):
+			a.log("failed job not kept: it is not listed and cannot be put again", err)
+			return true
+		}
+		time.Sleep(ioPause)
+	}
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/asyncnats/asyncnats"
+	"github.com/asyncnats/asyncnats/job"
+)
+
+type jobPullCmd struct {
+	patience
+	format
+	IDs   []string `arg:"" name:"id" help:"IDs of the jobs."`
+	Queue string   `short:"q" default:"default" help:"Queue that they were put on."`
+}
+
+// Help is shown below the usage.
+func (*jobPullCmd) Help() string {
+	return `Takes jobs back that no dispatcher was given: they leave no outcome, as if they had
+never been put. What they were is printed. For others see asyncnats job cancel.`
+}
+
+// pulled is a job that was taken back, as JSON shows it.
+type pulled struct {
+	ID     job.ID          `json:"id"`
+	Task   string          `json:"task"`
+	Arg    json.RawMessage `json:"arg,omitempty"`
+	Quotas []string        `json:"quotas,omitempty"`
+	Begin  time.Time       `json:"begin,omitzero"`
+}
+
+// Run takes the jobs back, each by itself.
+func (c *jobPullCmd) Run(ctx context.Context, a *app) error {
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
+	client, disconnect, err := a.client(ctx, "job pull")
+	if err != nil {
+		return err
+	}
+	defer disconnect()
+	done := []pulled{} // not null in JSON
+	var errs []error
+	for _, id := range c.IDs {
+		one, err := c.pull(ctx, client.Queue(c.Queue), id)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		done = append(done, one)
+		if !c.JSON {
+			fmt.Fprintf(a.out, "%s taken back: %s %s\n", one.ID, one.Task, firstLine(string(one.Arg), 60))
+		}
+	}
+	if c.JSON {
+		errs = append(errs, printJSON(a.out, done))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *jobPullCmd) pull(ctx context.Context, q *asyncnats.Queue, id string) (pulled, error) {
+	j, err := asyncnats.Lookup[job.Value](ctx, q, id)
+	if err != nil {
+		return pulled{}, err
+	}
+	back, err := j.Pull(ctx)
+	if err != nil {
+		return pulled{}, err
+	}
+	one := pulled{ID: back.ID, Task: back.Spec.Task, Quotas: back.Spec.Quotas, Begin: back.Spec.Begin}
+	if !back.Spec.Arg.IsNone() {
+		if one.Arg, err = back.Spec.Arg.AsJSON(); err != nil {
+			return pulled{}, fmt.Errorf("job %s was taken back, and its argument cannot be shown: %w", id, err)
+		}
+	}
+	return one, nil
+}

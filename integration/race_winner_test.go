@@ -1,0 +1,164 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/asyncnats/asyncnats"
+	"github.com/asyncnats/asyncnats/agents"
+	"github.com/asyncnats/asyncnats/dispatcher"
+	"github.com/asyncnats/asyncnats/job"
+)
+
+var raceRuns = flag.Int("race.runs", 1000, "how often each race is run")
+
+// A job that is cancelled just when something else happens to it has one outcome,
+// and everybody is told the same (FEATURES, trap 12): whoever cancels, whoever
+// waits, and whoever reads the record.
+func TestOneWinner(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of jobs in real time")
+	}
+	again := asyncnats.Define[time.Duration, string]("race.again")
+	quick := asyncnats.Define[time.Duration, string]("race.quick")
+	handlers := []job.Handler{
+		quick.Handle(func(_ context.Context, d time.Duration) (string, error) {
+			time.Sleep(d)
+			return "done", nil
+		}),
+		again.Handle(func(ctx context.Context, d time.Duration) (string, error) {
+			if info, _ := job.FromContext(ctx); info.Attempt == 1 {
+				return "", job.RetryAfter(d, errBroken)
+			}
+			return "done", nil
+		}),
+	}
+	type call = asyncnats.Call[string]
+	for name, race := range map[string]struct {
+		call func() call
+		wait time.Duration // before it is cancelled, at most
+		two  bool          // who cancel it
+	}{
+		"claim":             {call: func() call { return quick.Call(0) }, wait: 500 * time.Microsecond},
+		"completion":        {call: func() call { return quick.Call(time.Millisecond) }, wait: 3 * time.Millisecond},
+		"firing":            {call: func() call { return quick.Call(0).In(350 * time.Millisecond) }, wait: 400 * time.Millisecond},
+		"retry":             {call: func() call { return again.Call(time.Millisecond) }, wait: 300 * time.Millisecond},
+		"at once":           {call: func() call { return again.Call(0) }, wait: 3 * time.Millisecond},
+		"a start on record": {call: func() call { return quick.Call(0).Retry(job.Retry{Never: true}) }, wait: 2 * time.Millisecond},
+		"a quota":           {call: func() call { return quick.Call(0).Quota("two") }, wait: 5 * time.Millisecond},
+		"a cancel":          {call: func() call { return quick.Call(0) }, wait: time.Millisecond, two: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, url := startServer(t)
+			nc, queue := connect(t, url, asyncnats.QueueConfig{})
+			if err := queue.CreateQuota(t.Context(), "two", 2); err != nil {
+				t.Fatal(err)
+			}
+			d, err := dispatcher.New(nc, dispatcher.Config{UUID: uuid.New(), Handlers: handlers, Agents: []agents.Agent{{Name: "main", Size: 16}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			var running sync.WaitGroup
+			running.Go(func() {
+				if err := d.Run(ctx); err != nil {
+					t.Error(err)
+				}
+			})
+			defer running.Wait()
+			defer stop()
+			var mu sync.Mutex
+			won, lost := 0, 0
+			var racers sync.WaitGroup
+			runs := make(chan struct{})
+			for range 32 {
+				racers.Go(func() {
+					for range runs {
+						j, err := asyncnats.Put(t.Context(), queue, race.call())
+						if err != nil {
+							t.Error(err)
+							continue
+						}
+						wins := cancelInRace(t, j, rand.N(race.wait), race.two)
+						mu.Lock()
+						won, lost = won+wins, lost+1-wins
+						mu.Unlock()
+					}
+				})
+			}
+			for range *raceRuns {
+				runs <- struct{}{}
+			}
+			close(runs)
+			racers.Wait()
+			if won == 0 || lost == 0 && !race.two {
+				t.Errorf("%d were cancelled and %d were not: that is no race", won, lost)
+			}
+			// Whoever was cancelled last is paid for at once, not when its
+			// message is delivered again.
+			began := time.Now()
+			await(t, func() bool {
+				info, err := queue.Info(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				quota, err := queue.Quota(t.Context(), "two")
+				if err != nil {
+					t.Fatal(err)
+				}
+				return info.Messages == 0 && len(quota.Holders)+len(quota.Waiters) == 0
+			})
+			if took := time.Since(began); took > ackWait/2 {
+				t.Errorf("what was owed was paid after %v", took)
+			}
+			t.Logf("%d were cancelled, %d were not", won, lost)
+		})
+	}
+}
+
+// cancelInRace cancels a job after a while, by one or two, and checks that all
+// agree on how it ended. It returns 1 where it was cancelled.
+func cancelInRace(t *testing.T, j *asyncnats.Job[string], after time.Duration, two bool) (wins int) {
+	t.Helper()
+	errs := make(chan error, 2)
+	cancel := func() {
+		time.Sleep(after)
+		_, err := j.Cancel(t.Context())
+		errs <- err
+	}
+	n := 1
+	if two {
+		n = 2
+		go cancel()
+	}
+	go cancel()
+	result, err := j.Wait(t.Context())
+	for range n {
+		switch cancelErr := <-errs; {
+		case cancelErr == nil:
+			wins++
+		case !errors.Is(cancelErr, asyncnats.ErrCompleted):
+			t.Errorf("cancel: %v", cancelErr)
+		}
+	}
+	switch {
+	case wins > 1:
+		t.Errorf("%s was cancelled %d times", j.ID(), wins)
+	case wins == 1 && !errors.Is(err, job.ErrCancelled):
+		t.Errorf("%s was cancelled, and ended with %q, %v", j.ID(), result, err)
+	case wins == 0 && err != nil:
+		t.Errorf("%s was not cancelled, and ended with %v", j.ID(), err)
+	}
+	status, err := j.Status(t.Context())
+	if err != nil || status.Record == nil || status.Record.EndedAs(job.KindCancelled) != (wins == 1) {
+		t.Errorf("%s: %+v, %v, want that it says cancelled: %t", j.ID(), status, err, wins == 1)
+	}
+	return min(wins, 1)
+}

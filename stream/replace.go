@@ -1,0 +1,123 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/asyncnats/asyncnats/kv"
+)
+
+const (
+	headerScheduler    = "Nats-Scheduler"
+	headerScheduleNext = "Nats-Schedule-Next"
+	purgeSchedule      = "purge"
+	headerRollup       = "Nats-Rollup"
+	rollupSubject      = "sub"
+)
+
+// Replace stores a job in the place of the one that has its ID, if that was not
+// given out yet; where none has it is put like any other. One that was given out
+// stays, and the error is an [*ExistsError].
+//
+// The old job's message and the new one change in one write, where the server can
+// do that: not where the job goes from its lane to a schedule, or from one lane
+// to another. There a crash between the two leaves both, and both are performed.
+func (q *Queue) Replace(ctx context.Context, e Entry) error {
+	if err := e.check(); err != nil {
+		return fmt.Errorf("put %s: %w", e.Spec.Task, err)
+	}
+	ctx, cancel := withTimeout(ctx, putPatience)
+	defer cancel()
+	e.Chosen = true
+	for {
+		err := q.replaceOnce(ctx, e)
+		again := kv.Unanswered(err) || errors.Is(err, ErrUnanswered)
+		if !again && !errors.Is(err, errRepeat) || ctx.Err() != nil {
+			return err
+		}
+		e.Spec.Again = e.Spec.Again || again
+		if again {
+			select {
+			case <-ctx.Done():
+			case <-time.After(tryPause):
+			}
+		}
+	}
+}
+
+func (q *Queue) replaceOnce(ctx context.Context, e Entry) error {
+	step := "put " + e.Spec.Task
+	old, stored, err := q.findLatest(ctx, e.ID)
+	if err != nil {
+		return err
+	}
+	holder, _ := old.Spec()
+	if stored && holder.Nonce == e.Spec.Nonce {
+		return nil // by a try whose answer was lost
+	}
+	if !stored {
+		err := q.Put(ctx, e)
+		if errors.Is(err, ErrExists) {
+			return errRepeat
+		}
+		return err
+	}
+	if err := q.Register(ctx, e.lane()); err != nil {
+		return fmt.Errorf("%s: %w", step, err)
+	}
+	msg, err := q.message(e, batchHeaders)
+	if err != nil {
+		return fmt.Errorf("%s: %w", step, err)
+	}
+	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(old.Sequence, 10))
+	if old.Scheduled {
+		return q.supersede(ctx, e, old, msg)
+	}
+	return q.paused(ctx, old.Lane, step, func() error {
+		err := q.undelivered(ctx, old)
+		if errors.Is(err, ErrAssigned) {
+			return &ExistsError{Queue: q.names.queue, ID: e.ID, Nonce: holder.Nonce}
+		}
+		if err != nil {
+			return err
+		}
+		return q.supersede(ctx, e, old, msg)
+	})
+}
+
+// supersede stores a message in the place of an old one, which nobody is given
+// meanwhile.
+func (q *Queue) supersede(ctx context.Context, e Entry, old Stored, msg *nats.Msg) error {
+	from := q.names.job(old.Lane, old.ID)
+	if old.Scheduled {
+		from = q.names.later(old.Lane, old.ID)
+	}
+	atOnce := true
+	switch {
+	case old.Scheduled && msg.Subject == from: // a schedule rolls up its subject
+	case old.Scheduled && msg.Header.Get(headerSchedule) == "":
+		msg.Header.Set(headerScheduler, from)
+		msg.Header.Set(headerScheduleNext, purgeSchedule)
+	case msg.Subject == from:
+		msg.Header.Set(headerRollup, rollupSubject)
+	default:
+		atOnce = false
+	}
+	err := q.publish(ctx, msg)
+	switch {
+	case kv.Refused(err):
+		return errRepeat
+	case err != nil:
+		return explain(q.conn(), "put "+e.Spec.Task, err, msg.Subject)
+	case atOnce:
+		return nil
+	}
+	_, err = q.remove(ctx, old.Sequence)
+	return err
+}
