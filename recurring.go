@@ -39,8 +39,8 @@ type RecurringConfig struct {
 // twice, at the moment of the change where it does not occur. One whose hour is
 // "*" goes by the time that passes.
 //
-// The call must have neither an ID nor a time to begin; a deadline counts from
-// each tick. The errors are those of [Put].
+// The call must have neither an ID, nor a key that makes it unique, nor a time to
+// begin; a deadline counts from each tick. The errors are those of [Put].
 func Repeat[R any](ctx context.Context, q *Queue, name, expression string, call Call[R], c RecurringConfig) error {
 	step := "asyncnats: repeat " + call.options.task
 	opened, err := q.open(ctx)
@@ -48,7 +48,7 @@ func Repeat[R any](ctx context.Context, q *Queue, name, expression string, call 
 		return fmt.Errorf("asyncnats: %w", err)
 	}
 	o := call.options
-	if o.id != "" || !o.begin.IsZero() || o.delay != 0 {
+	if o.id != "" || o.unique != nil || o.replace || !o.begin.IsZero() || o.delay != 0 {
 		return fmt.Errorf("%s: %w", step, errNotRecurring)
 	}
 	within := o.within
@@ -69,7 +69,7 @@ func Repeat[R any](ctx context.Context, q *Queue, name, expression string, call 
 	return nil
 }
 
-var errNotRecurring = errors.New("a call that recurs has neither an ID nor a time to begin: each of its jobs has its own")
+var errNotRecurring = errors.New("a call that recurs has neither an ID or a key nor a time to begin, and replaces none: each of its jobs has an ID and a time of its own (Alone skips a tick while the job before is not completed)")
 
 // Recurring lists the queue's recurring jobs, sorted by name, with their next and
 // last ticks.

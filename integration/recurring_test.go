@@ -277,12 +277,14 @@ func TestRecurringJobWithin(t *testing.T) {
 func TestRepeatRefuses(t *testing.T) {
 	tell(t, func(s *story) {
 		for want, call := range map[string]asyncnats.Call[asyncnats.None]{
-			"neither an ID nor a time": ticking.Call("x").ID("mine"),
-			"nor a time to begin":      ticking.Call("x").In(time.Hour),
-			"quota gpu":                ticking.Call("x").Quota("gpu"),
+			"neither an ID": ticking.Call("x").ID("mine"),
+			"nor a time":    ticking.Call("x").In(time.Hour),
+			"or a key":      ticking.Call("x").Unique("mine"),
+			"replaces none": ticking.Call("x").Replace(),
+			"gpu":           ticking.Call("x").Quota("gpu"),
 		} {
 			err := asyncnats.Repeat(s.Context(), s.queue, "a", "@hourly", call, asyncnats.RecurringConfig{})
-			if err == nil || !strings.Contains(err.Error(), strings.Split(want, " ")[0]) {
+			if err == nil || !strings.Contains(err.Error(), want) {
 				s.Errorf("%v, want it to say %s", err, want)
 			}
 		}
