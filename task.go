@@ -209,7 +209,8 @@ func (c Call[R]) Unique(key string) Call[R] {
 // Replace has the put of a job take the place of the one that has its ID, by
 // [Call.ID] or [Call.Unique], if that was not given to a dispatcher yet; else the
 // put is refused as ever. Who waits for the job that was replaced is told that
-// its outcome was not kept.
+// its outcome was not kept. With a time to begin it can be replaced itself until
+// then, and may begin 0.3 s later.
 func (c Call[R]) Replace() Call[R] { c.options.replace = true; return c }
 
 // Debounce has the job begin when d has passed since the last put of its ID: each

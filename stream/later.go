@@ -19,7 +19,8 @@ import (
 // The server does so up to 0.27 s late. So a schedule aims a little too early,
 // and says in a header when the job is due; whoever is given it holds it until
 // then. A job that names quotas is not aimed early, for few of its lane are given
-// out at a time, and one that is held would keep others from their slots.
+// out at a time, and one that is held would keep others from their slots; nor is
+// one that others may replace until it is due.
 const (
 	// fireEarly is how much too early a schedule aims.
 	fireEarly = 300 * time.Millisecond
@@ -42,14 +43,14 @@ func aim(spec job.Spec) time.Time {
 	return spec.Begin.Add(-fireEarly)
 }
 
-// schedule makes a job's message a schedule, unless its time has come. The
-// server's own header for it has whole seconds in the client's package.
-func (n names) schedule(msg *nats.Msg, lane Lane, id job.ID, spec job.Spec, now time.Time) {
+// schedule makes a job's message a schedule that fires at the given time, unless
+// that has come. The server's own header for it has whole seconds in the client's
+// package.
+func (n names) schedule(msg *nats.Msg, lane Lane, id job.ID, spec job.Spec, at, now time.Time) {
 	if spec.Begin.IsZero() {
 		return
 	}
 	msg.Header.Set(headerDue, strconv.FormatInt(spec.Begin.UnixNano(), 10))
-	at := aim(spec)
 	if !at.After(now) {
 		return
 	}
@@ -77,7 +78,7 @@ func (q *Queue) Postpone(ctx context.Context, s Stored, spec job.Spec) error {
 	}
 	msg := nats.NewMsg(q.names.job(s.Lane, s.ID))
 	msg.Data = body
-	q.names.schedule(msg, s.Lane, s.ID, spec, time.Time{}) // in any case: the server knows what time it is
+	q.names.schedule(msg, s.Lane, s.ID, spec, aim(spec), time.Time{}) // in any case: the server knows what time it is
 	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(s.Sequence, 10))
 	msg.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, q.names.anywhere(s.ID))
 	if err := q.publish(ctx, msg); err != nil && !kv.Refused(err) {

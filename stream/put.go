@@ -37,7 +37,10 @@ type Entry struct {
 	// be free of it; an ID made by job.NewID is free by construction, and its
 	// subject alone is cheaper to check.
 	Chosen bool
-	Spec   job.Spec
+	// Replaces says that the job takes the place of a pending one, and that
+	// another may take its own until it is due.
+	Replaces bool
+	Spec     job.Spec
 }
 
 func (e Entry) lane() Lane { return LaneOf(e.Spec.Task, e.Spec.Quotas, e.Spec.Priority) }
@@ -216,7 +219,11 @@ func (q *Queue) message(e Entry, extra int) (*nats.Msg, error) {
 	}
 	msg := nats.NewMsg(q.names.job(e.lane(), e.ID))
 	msg.Data = body
-	q.names.schedule(msg, e.lane(), e.ID, e.Spec, time.Now())
+	at := aim(e.Spec)
+	if e.Replaces {
+		at = e.Spec.Begin
+	}
+	q.names.schedule(msg, e.lane(), e.ID, e.Spec, at, time.Now())
 	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.Itoa(0))
 	if e.Chosen || !e.Spec.Begin.IsZero() { // a schedule has other subjects before it is due and after
 		msg.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, q.names.anywhere(e.ID))

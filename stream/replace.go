@@ -34,7 +34,7 @@ func (q *Queue) Replace(ctx context.Context, e Entry) error {
 	}
 	ctx, cancel := withTimeout(ctx, putPatience)
 	defer cancel()
-	e.Chosen = true
+	e.Chosen, e.Replaces = true, true
 	for {
 		err := q.replaceOnce(ctx, e)
 		again := kv.Unanswered(err) || errors.Is(err, ErrUnanswered)
