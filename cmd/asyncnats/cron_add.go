@@ -6,12 +6,12 @@ import (
 	"time"
 
 	"github.com/asyncnats/asyncnats"
-	"github.com/asyncnats/asyncnats/job"
 	"github.com/asyncnats/asyncnats/stream"
 )
 
 type cronAddCmd struct {
 	patience
+	taskFlags
 	Name       string        `arg:"" help:"Name of the recurring job; one that exists is replaced."`
 	Expression string        `arg:"" help:"When: five fields, minute hour day month weekday, six with seconds before them, @hourly, @daily, @weekly, @monthly, @yearly, or like '@every 90s'."`
 	Task       string        `arg:"" help:"Task to perform, like report.build."`
@@ -20,10 +20,7 @@ type cronAddCmd struct {
 	TZ         string        `name:"tz" placeholder:"ZONE" help:"Time zone of the expression, like Europe/Berlin; UTC if not given."`
 	Missed     string        `enum:"last,all,none" default:"last" help:"Which of the ticks that passed while no dispatcher ran are made up for, at once: last, all or none."`
 	Alone      bool          `help:"Skip a tick while the job of the one before is not completed."`
-	Quota      []string      `placeholder:"NAME" help:"Run each job only while it has a slot of this quota. May be repeated: it needs a slot of each."`
 	Limit      time.Duration `placeholder:"DURATION" help:"How long an attempt may take; without limit if not given."`
-	Within     time.Duration `placeholder:"DURATION" help:"How long after its tick a job may begin; without limit if not given."`
-	Keep       keepFlag      `placeholder:"DURATION" help:"How long outcomes are kept: a duration like 30m, none, or default (24h)."`
 }
 
 // Help is shown below the usage.
@@ -43,8 +40,7 @@ func (c *cronAddCmd) Run(ctx context.Context, a *app) error {
 	if c.Missed == "last" {
 		missed = stream.MissedLast
 	}
-	call := asyncnats.Define[job.Value, job.Value](c.Task).
-		Quota(c.Quota...).Timeout(c.Limit).Keep(job.Keep(c.Keep)).Within(c.Within).Call(arg)
+	call := c.task(c.Task, c.Limit).Call(arg)
 	return c.patience.on(ctx, a, "cron add", c.Queue, func(ctx context.Context, q *asyncnats.Queue) error {
 		err := asyncnats.Repeat(ctx, q, c.Name, c.Expression, call, asyncnats.RecurringConfig{Zone: c.TZ, Missed: missed, Alone: c.Alone})
 		if err != nil {

@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/asyncnats/asyncnats"
+	"github.com/asyncnats/asyncnats/job"
 )
 
 type cronLsCmd struct {
@@ -40,14 +42,17 @@ func (c *cronLsCmd) Run(ctx context.Context, a *app) error {
 			fmt.Fprintf(a.err, "no recurring jobs in queue %s\n", c.Queue)
 			return nil
 		}
-		t := newTable(a.out, "name", "task", "when", "zone", "next", "last", "paused")
+		t := newTable(a.out, "name", "task", "quotas", "priority", "when", "zone", "next", "last", "paused")
 		t.SuppressEmptyColumns()
 		for _, v := range views {
-			paused := ""
+			paused, priority := "", ""
 			if v.Paused {
 				paused = "yes"
 			}
-			t.AppendRow([]any{v.Name, v.Task, v.Expression, v.Zone, clock(v.Next), clock(v.Last), paused})
+			if v.Priority != job.Normal {
+				priority = v.Priority.String()
+			}
+			t.AppendRow([]any{v.Name, v.Task, strings.Join(v.Quotas, ", "), priority, v.Expression, v.Zone, clock(v.Next), clock(v.Last), paused})
 		}
 		t.Render()
 		return nil

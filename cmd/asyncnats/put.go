@@ -17,26 +17,18 @@ import (
 
 type putCmd struct {
 	format
-	Task            string        `arg:"" help:"Task to perform, like image.thumbnail."`
-	Args            []string      `arg:"" optional:"" name:"arg" help:"Argument, in JSON; - reads it from stdin, as does no argument unless stdin is a terminal. Each further argument makes a further job."`
-	Queue           string        `short:"q" default:"default" help:"Queue to put it on."`
-	ID              string        `xor:"id" help:"ID of the job; a second one with it is refused until the first is completed."`
-	Unique          string        `placeholder:"KEY" xor:"id" help:"Refuse it while a job of the task with this key is not completed."`
-	Replace         bool          `help:"Take the place of the job with this ID or key, if no dispatcher was given that yet."`
-	At              timeFlag      `placeholder:"TIME" xor:"begin" help:"Begin then: 2026-05-01T07:00:00Z, or \"2026-05-01 07:00\" or 07:00 in local time."`
-	In              time.Duration `placeholder:"DURATION" xor:"begin" help:"Begin after so long."`
-	Within          time.Duration `placeholder:"DURATION" help:"Fail it if it has not begun so long after it was put, or was to begin."`
-	Quota           []string      `placeholder:"NAME" help:"Run it only while it has a slot of this quota. May be repeated: it needs a slot of each."`
-	Priority        job.Priority  `default:"normal" placeholder:"LEVEL" help:"Before which others it is taken: high, normal or low. Every tenth job is of a lower one all the same."`
-	Timeout         time.Duration `help:"How long an attempt may take; without limit if not given."`
-	Keep            keepFlag      `placeholder:"DURATION" help:"How long the outcome is kept: a duration like 30m, none, or default (24h)."`
-	Retry           int           `xor:"error" placeholder:"N" help:"How many times it is tried again after an error; none if not given, -1 for no limit."`
-	RetryMin        time.Duration `placeholder:"DURATION" help:"How long it rests before the first retry, twice as long before each further one; 1s if not given."`
-	RetryCap        time.Duration `placeholder:"DURATION" help:"The longest rest; 10m if not given."`
-	RetryInterrupts int           `xor:"retry" placeholder:"N" help:"How many times it is started again after its worker died; 9 if not given, -1 for no limit."`
-	Once            bool          `xor:"retry,error" help:"Start it once at most: if its worker dies the job fails."`
-	Count           int           `default:"1" help:"Put it so many times, in atomic batches."`
-	Wait            bool          `help:"Wait for the outcome: prints the result in JSON, or the failure to stderr."`
+	taskFlags
+	Task    string        `arg:"" help:"Task to perform, like image.thumbnail."`
+	Args    []string      `arg:"" optional:"" name:"arg" help:"Argument, in JSON; - reads it from stdin, as does no argument unless stdin is a terminal. Each further argument makes a further job."`
+	Queue   string        `short:"q" default:"default" help:"Queue to put it on."`
+	ID      string        `xor:"id" help:"ID of the job; a second one with it is refused until the first is completed."`
+	Unique  string        `placeholder:"KEY" xor:"id" help:"Refuse it while a job of the task with this key is not completed."`
+	Replace bool          `help:"Take the place of the job with this ID or key, if no dispatcher was given that yet."`
+	At      timeFlag      `placeholder:"TIME" xor:"begin" help:"Begin then: 2026-05-01T07:00:00Z, or \"2026-05-01 07:00\" or 07:00 in local time."`
+	In      time.Duration `placeholder:"DURATION" xor:"begin" help:"Begin after so long."`
+	Timeout time.Duration `help:"How long an attempt may take; without limit if not given."`
+	Count   int           `default:"1" help:"Put it so many times, in atomic batches."`
+	Wait    bool          `help:"Wait for the outcome: prints the result in JSON, or the failure to stderr."`
 }
 
 // Help is shown below the usage.
@@ -49,16 +41,6 @@ func (*putCmd) Help() string {
     asyncnats put mail.send --once --priority high < mail.json
     asyncnats put mail.send --in 1h --within 10m --retry 5 < mail.json
     asyncnats put index.rebuild --unique main --replace --in 30s`
-}
-
-// keepFlag is a job.Keep as text.
-type keepFlag job.Keep
-
-// UnmarshalText implements [encoding.TextUnmarshaler].
-func (k *keepFlag) UnmarshalText(text []byte) error {
-	keep, err := job.ParseKeep(string(text))
-	*k = keepFlag(keep)
-	return err
 }
 
 // Run puts the jobs.
@@ -93,10 +75,7 @@ func (c *putCmd) calls(in *os.File) ([]asyncnats.Call[job.Value], error) {
 	if (c.ID != "" || c.Unique != "") && len(args)*c.Count > 1 {
 		return nil, usagef("--id and --unique are for one job, and these are %d: leave them out and each gets an ID of its own", len(args)*c.Count)
 	}
-	task := asyncnats.Define[job.Value, job.Value](c.Task).
-		Quota(c.Quota...).Priority(c.Priority).Timeout(c.Timeout).Keep(job.Keep(c.Keep)).
-		Within(c.Within).
-		Retry(job.Retry{Never: c.Once, Interrupts: c.RetryInterrupts, Max: c.Retry, Min: c.RetryMin, Cap: c.RetryCap})
+	task := c.task(c.Task, c.Timeout)
 	calls := make([]asyncnats.Call[job.Value], 0, len(args)*c.Count)
 	for _, arg := range args {
 		for range c.Count {
