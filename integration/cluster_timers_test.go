@@ -34,22 +34,26 @@ func TestClusterKeepsTimers(t *testing.T) {
 	if err := asyncnats.Repeat(ctx, queue, "pulse", "@every 1s", ticking.Call("x"), asyncnats.RecurringConfig{}); err != nil {
 		t.Fatal(err)
 	}
-	lonely, err := asyncnats.Put(ctx, queue, shout.Call("x").Within(12*time.Second))
+	lonely, err := asyncnats.Put(ctx, queue, shout.Call("x").Within(4*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(5 * time.Second)
+	await(t, func() bool { return k.ticks() >= 2 })
 	leader := c.leader(t, "ASYNC_default")
 	c.stop(leader)
-	time.Sleep(2 * time.Second)
-	c.start(t, leader)
 	if _, err := lonely.Wait(ctx); !errors.Is(err, job.ErrTimeout) {
 		t.Errorf("job that nobody takes ended as %v", err)
 	}
+	c.start(t, leader)
+	await(t, func() bool { return k.ticks() >= 8 })
 	if err := queue.RemoveRecurring(ctx, "pulse"); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(8 * time.Second) // what the leader's death has delayed
+	// What the leader's death has delayed comes within the ack wait.
+	await(t, func() bool {
+		info, err := queue.Info(ctx)
+		return err == nil && info.Messages == 0
+	})
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	first, last := time.Now().Unix(), int64(0)

@@ -4,20 +4,23 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/asyncnats/asyncnats"
 	"github.com/asyncnats/asyncnats/agents"
 	"github.com/asyncnats/asyncnats/dispatcher"
 	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/stream"
 )
 
-var raceRuns = flag.Int("race.runs", 200, "how often each race is run")
+var raceRuns = flag.Int("race.runs", 100, "how often each race is run")
 
 // A job that is cancelled just when something else happens to it has one outcome,
 // and everybody is told the same (FEATURES, trap 12): whoever cancels, whoever
@@ -26,10 +29,13 @@ func TestOneWinner(t *testing.T) {
 	if testing.Short() {
 		t.Skip("thousands of jobs in real time")
 	}
+	var ran sync.Map // by ID
 	again := asyncnats.Define[time.Duration, string]("race.again")
 	quick := asyncnats.Define[time.Duration, string]("race.quick")
 	handlers := []job.Handler{
-		quick.Handle(func(_ context.Context, d time.Duration) (string, error) {
+		quick.Handle(func(ctx context.Context, d time.Duration) (string, error) {
+			info, _ := job.FromContext(ctx)
+			ran.Store(info.ID, true)
 			time.Sleep(d)
 			return "done", nil
 		}),
@@ -43,17 +49,19 @@ func TestOneWinner(t *testing.T) {
 	type call = asyncnats.Call[string]
 	for name, race := range map[string]struct {
 		call func() call
-		wait time.Duration // before it is cancelled, at most
+		from time.Duration // before it is cancelled, at least
 		two  bool          // who cancel it
+		late bool          // its deadline passes instead
 	}{
-		"claim":             {call: func() call { return quick.Call(0) }, wait: 500 * time.Microsecond},
-		"completion":        {call: func() call { return quick.Call(time.Millisecond) }, wait: 3 * time.Millisecond},
-		"firing":            {call: func() call { return quick.Call(0).In(350 * time.Millisecond) }, wait: 400 * time.Millisecond},
-		"retry":             {call: func() call { return again.Call(time.Millisecond) }, wait: 300 * time.Millisecond},
-		"at once":           {call: func() call { return again.Call(0) }, wait: 3 * time.Millisecond},
-		"a start on record": {call: func() call { return quick.Call(0).Retry(job.Retry{Never: true}) }, wait: 2 * time.Millisecond},
-		"a quota":           {call: func() call { return quick.Call(0).Quota("two") }, wait: 5 * time.Millisecond},
-		"a cancel":          {call: func() call { return quick.Call(0) }, wait: time.Millisecond, two: true},
+		"claim":             {call: func() call { return quick.Call(0) }},
+		"completion":        {call: func() call { return quick.Call(time.Millisecond) }},
+		"firing":            {call: func() call { return quick.Call(0).In(350 * time.Millisecond) }, from: 300 * time.Millisecond},
+		"retry":             {call: func() call { return again.Call(time.Millisecond) }, from: 200 * time.Millisecond},
+		"at once":           {call: func() call { return again.Call(0) }},
+		"a start on record": {call: func() call { return quick.Call(0).Retry(job.Retry{Never: true}) }},
+		"a quota":           {call: func() call { return quick.Call(0).Quota("two") }},
+		"a cancel":          {call: func() call { return quick.Call(0) }, two: true},
+		"a deadline":        {call: func() call { return quick.Call(time.Millisecond).Within(time.Minute) }, late: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, url := startServer(t)
@@ -62,6 +70,18 @@ func TestOneWinner(t *testing.T) {
 				t.Fatal(err)
 			}
 			d, err := dispatcher.New(nc, dispatcher.Config{UUID: uuid.New(), Handlers: handlers, Agents: []agents.Agent{{Name: "main", Size: 16}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			js, err := jetstream.New(nc)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ns, err := stream.Open(t.Context(), js, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			opened, err := ns.Queue(t.Context(), job.DefaultQueue)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -86,7 +106,12 @@ func TestOneWinner(t *testing.T) {
 							t.Error(err)
 							continue
 						}
-						wins := cancelInRace(t, j, rand.N(race.wait), race.two)
+						var wins int
+						if race.late {
+							wins = expireInRace(t, opened, j, race.from+aWhile(), &ran)
+						} else {
+							wins = cancelInRace(t, j, race.from+aWhile(), race.two)
+						}
 						mu.Lock()
 						won, lost = won+wins, lost+1-wins
 						mu.Unlock()
@@ -121,6 +146,12 @@ func TestOneWinner(t *testing.T) {
 			t.Logf("%d were cancelled, %d were not", won, lost)
 		})
 	}
+}
+
+// aWhile is up to half a second, mostly some milliseconds: a busy machine takes
+// longer for everything, and each race is to have both ends.
+func aWhile() time.Duration {
+	return time.Duration(math.Pow(rand.Float64(), 6) * float64(500*time.Millisecond))
 }
 
 // cancelInRace cancels a job after a while, by one or two, and checks that all
@@ -161,4 +192,29 @@ func cancelInRace(t *testing.T, j *asyncnats.Job[string], after time.Duration, t
 		t.Errorf("%s: %+v, %v, want that it says cancelled: %t", j.ID(), status, err, wins == 1)
 	}
 	return min(wins, 1)
+}
+
+// expireInRace has a job's deadline pass after a while, and checks that it either
+// ran and did what it was to do, or did not run. It returns 1 where it expired.
+func expireInRace(t *testing.T, queue *stream.Queue, j *asyncnats.Job[string], after time.Duration, ran *sync.Map) (wins int) {
+	t.Helper()
+	found, err := queue.Find(t.Context(), j.ID())
+	spec, _ := found.Spec()
+	if err == nil {
+		time.Sleep(after)
+		err = queue.Expire(t.Context(), dueNow(j.ID(), spec))
+	}
+	if err != nil && !errors.Is(err, asyncnats.ErrNoJob) {
+		t.Error(err)
+	}
+	_, outcome := j.Wait(t.Context())
+	_, did := ran.Load(j.ID())
+	switch failure, failed := errors.AsType[*job.Failure](outcome); {
+	case outcome == nil && did:
+		return 0
+	case failed && failure.Kind == job.KindExpired && !did:
+		return 1
+	}
+	t.Errorf("%s ended with %v, and ran: %t", j.ID(), outcome, did)
+	return 0
 }

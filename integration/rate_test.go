@@ -73,7 +73,7 @@ func TestRateOfLongJobs(t *testing.T) {
 			s.Fatal(err)
 		}
 		for _, lane := range info.Lanes {
-			if running := len(w.seen()); len(lane.Quotas) > 0 && int(lane.Assigned) > running+places {
+			if running := len(w.seen()); len(lane.Quotas) > 0 && lane.Assigned > running+places {
 				s.Errorf("%d are delivered, of which %d run", lane.Assigned, running)
 			}
 		}

@@ -27,6 +27,13 @@ type ticker struct {
 
 func newTicker() *ticker { return &ticker{runs: make(map[job.ID][]time.Time)} }
 
+// ticks is how many ticks have run.
+func (k *ticker) ticks() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.runs)
+}
+
 func (k *ticker) config() dispatcher.Config {
 	return dispatcher.Config{Handlers: []job.Handler{ticking.Handle(func(ctx context.Context, _ string) (asyncnats.None, error) {
 		info, _ := job.FromContext(ctx)

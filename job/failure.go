@@ -107,7 +107,7 @@ func FailureOf(err error) (f *Failure) {
 			f.Type = fmt.Sprintf("%T", err)
 		}
 	}()
-	switch marked := err.(type) { // a mark is no part of the error
+	switch marked := err.(type) { //nolint:errorlint // a mark is no part of the error; one deeper down stays
 	case *permanentError:
 		err = marked.error
 	case *retryError:

@@ -11,8 +11,10 @@ import (
 type Handler struct {
 	Task string
 	// Perform does the work. Its ctx ends when the attempt must stop, and
-	// context.Cause says why: ErrTimeout, ErrLeaseLost or ErrDraining. It must
-	// be safe for concurrent use. A panic becomes a Failure.
+	// context.Cause says why: ErrTimeout, ErrCancelled, ErrLeaseLost or
+	// ErrDraining. It must be safe for concurrent use. A panic becomes a Failure,
+	// and so does an error, unless the job is tried again: see Retry, Permanent,
+	// RetryAfter and Snooze.
 	Perform func(ctx context.Context, arg Value) (Value, error)
 }
 

@@ -14,8 +14,9 @@ const DefaultInterrupts = 9
 
 const (
 	// DefaultRetryMin is the delay before the first retry where the policy has
-	// none, and DefaultRetryCap the longest.
+	// none.
 	DefaultRetryMin = time.Second
+	// DefaultRetryCap is the longest delay where the policy has none.
 	DefaultRetryCap = 10 * time.Minute
 	// DefaultJitter is the part of each delay that is added to it at random,
 	// at most.

@@ -235,7 +235,7 @@ func TestRateModel(t *testing.T) {
 			old := s.clone()
 			now += time.Duration(r.Int64N(int64(3 * time.Second)))
 			s.expire(instant(now - writers[r.IntN(len(writers))].lag))
-			what := "time passes"
+			var what string
 			switch kind := r.IntN(24); {
 			case kind == 0:
 				s.become(r.IntN(6), time.Duration(1+r.IntN(9))*time.Second)

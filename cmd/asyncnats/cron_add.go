@@ -41,7 +41,7 @@ func (c *cronAddCmd) Run(ctx context.Context, a *app) error {
 		missed = stream.MissedLast
 	}
 	call := c.task(c.Task, c.Limit).Call(arg)
-	return c.patience.on(ctx, a, "cron add", c.Queue, func(ctx context.Context, q *asyncnats.Queue) error {
+	return c.on(ctx, a, "cron add", c.Queue, func(ctx context.Context, q *asyncnats.Queue) error {
 		err := asyncnats.Repeat(ctx, q, c.Name, c.Expression, call, asyncnats.RecurringConfig{Zone: c.TZ, Missed: missed, Alone: c.Alone})
 		if err != nil {
 			return err

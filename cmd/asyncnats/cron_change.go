@@ -39,7 +39,7 @@ type cronRunCmd struct{ whichRecurring }
 
 // Run puts one of its jobs.
 func (c *cronRunCmd) Run(ctx context.Context, a *app) error {
-	return c.patience.on(ctx, a, "cron run", c.Queue, func(ctx context.Context, q *asyncnats.Queue) error {
+	return c.on(ctx, a, "cron run", c.Queue, func(ctx context.Context, q *asyncnats.Queue) error {
 		j, err := q.RunRecurring(ctx, c.Name)
 		if err == nil {
 			fmt.Fprintln(a.out, j.ID())
@@ -50,7 +50,7 @@ func (c *cronRunCmd) Run(ctx context.Context, a *app) error {
 
 // change calls do, and says what became of the recurring job.
 func (c *whichRecurring) change(ctx context.Context, a *app, sub, done string, do func(*asyncnats.Queue, context.Context, string) error) error {
-	return c.patience.on(ctx, a, sub, c.Queue, func(ctx context.Context, q *asyncnats.Queue) error {
+	return c.on(ctx, a, sub, c.Queue, func(ctx context.Context, q *asyncnats.Queue) error {
 		err := do(q, ctx, c.Name)
 		if err == nil {
 			fmt.Fprintf(a.out, "recurring job %s %s\n", c.Name, done)

@@ -26,7 +26,7 @@ type recurringView struct {
 
 // Run lists the recurring jobs.
 func (c *cronLsCmd) Run(ctx context.Context, a *app) error {
-	return c.patience.on(ctx, a, "cron ls", c.Queue, func(ctx context.Context, q *asyncnats.Queue) error {
+	return c.on(ctx, a, "cron ls", c.Queue, func(ctx context.Context, q *asyncnats.Queue) error {
 		list, err := q.Recurring(ctx)
 		if err != nil {
 			return err

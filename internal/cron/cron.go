@@ -86,7 +86,7 @@ func (s Schedule) Next(anchor, after time.Time) time.Time {
 	case s.fields == nil:
 		anchor = anchor.Truncate(time.Second)
 		past := max(0, after.Sub(anchor)/s.every)
-		return anchor.Add((past + 1) * s.every)
+		return anchor.Add(past*s.every + s.every) //nolint:durationcheck // past is a number
 	case s.fields.Hour&hourly == hourly:
 		return s.nextPassing(after)
 	}
