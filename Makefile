@@ -29,8 +29,8 @@ crash-matrix: ## Kill workers 1000 times at each step of a job
 	go test ./integration -run '^TestCrashMatrix$$' -timeout 6h -crash.rounds 1000
 
 .PHONY: races
-races: ## Race for the outcome of a job 10,000 times in each way
-	go test ./integration -run '^TestOneWinner$$' -timeout 60m -race.runs 10000
+races: ## Race for a job 10,000 times in each way
+	go test ./integration -run '^(TestOneWinner|TestRemovalAndClaim)$$' -timeout 60m -race.runs 10000
 
 .PHONY: fuzz
 fuzz: ## Fuzz every decoder for half a minute

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/asyncnats/asyncnats/internal/roster"
 	"github.com/asyncnats/asyncnats/stream"
@@ -73,7 +74,7 @@ func (q *Queue) RemoveAgent(ctx context.Context, dispatcher, name string) error 
 	// It may have begun a job in between.
 	busy := q.refuseBusy(ctx, dispatcher, name)
 	if busy == nil {
-		return nil
+		return q.awaitGone(ctx, dispatcher, name)
 	}
 	err := q.ChangeAgent(ctx, dispatcher, name, func(a *Agent) { a.Leaving = false })
 	if errors.Is(err, ErrNoAgent) {
@@ -106,6 +107,32 @@ func (q *Queue) DrainAgent(ctx context.Context, dispatcher, name string) error {
 	})
 }
 
+// gonePatience is how long an agent that performs nothing may take to go, once it
+// is to.
+const gonePatience = 5 * time.Second
+
+// awaitGone waits until an agent that is leaving is gone.
+func (q *Queue) awaitGone(ctx context.Context, dispatcher, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, gonePatience)
+	defer cancel()
+	return q.agents(ctx, func(store *roster.Agents) error {
+		for {
+			_, err := store.Get(ctx, q.name, dispatcher, name)
+			if errors.Is(err, roster.ErrNoAgent) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("agent %s of dispatcher %s is to leave, and has not yet: %w", name, dispatcher, ctx.Err())
+			case <-time.After(time.Millisecond):
+			}
+		}
+	})
+}
+
 func (q *Queue) refuseBusy(ctx context.Context, dispatcher, name string) error {
 	who, _, err := q.presence(ctx, dispatcher)
 	if err != nil {
@@ -124,19 +151,13 @@ func (q *Queue) refuseBusy(ctx context.Context, dispatcher, name string) error {
 // not answer.
 func (q *Queue) presence(ctx context.Context, dispatcher string) (who stream.Presence, up bool, err error) {
 	opened, err := q.open(ctx)
-	var answers []stream.Presence
 	if err == nil {
-		answers, err = opened.Who(ctx, whoPatience)
+		who, up, err = opened.Presence(ctx, dispatcher, whoPatience)
 	}
 	if err != nil {
 		return who, false, fmt.Errorf("asyncnats: %w", err)
 	}
-	for _, answer := range answers {
-		if answer.Dispatcher == dispatcher {
-			return answer, true, nil
-		}
-	}
-	return who, false, nil
+	return who, up, nil
 }
 
 // Pause has all dispatchers take no more jobs of a task from the queue, or of any

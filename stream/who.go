@@ -41,9 +41,11 @@ type Running struct {
 }
 
 // question is what is asked of the dispatchers of a queue. One with an ID is
-// answered by the dispatcher that performs that job, and nobody else.
+// answered by the dispatcher that performs that job, and nobody else; one with a
+// dispatcher by that one.
 type question struct {
-	ID job.ID `json:"id,omitempty"`
+	ID         job.ID `json:"id,omitempty"`
+	Dispatcher string `json:"dispatcher,omitempty"`
 }
 
 // Who asks the dispatchers of the queue who they are and what they do, and
@@ -57,6 +59,16 @@ func (q *Queue) Who(ctx context.Context, patience time.Duration) ([]Presence, er
 // false where there was none within patience.
 func (q *Queue) Performer(ctx context.Context, id job.ID, patience time.Duration) (who Presence, ok bool, err error) {
 	answers, err := q.ask(ctx, question{ID: id}, patience, 1)
+	if err != nil || len(answers) == 0 {
+		return Presence{}, false, err
+	}
+	return answers[0], true, nil
+}
+
+// Presence asks one dispatcher what it does in the queue. ok is false where it did
+// not answer within patience.
+func (q *Queue) Presence(ctx context.Context, dispatcher string, patience time.Duration) (who Presence, ok bool, err error) {
+	answers, err := q.ask(ctx, question{Dispatcher: dispatcher}, patience, 1)
 	if err != nil || len(answers) == 0 {
 		return Presence{}, false, err
 	}
@@ -87,9 +99,10 @@ func (q *Queue) ask(ctx context.Context, ask question, patience time.Duration, e
 			break
 		}
 		var answer Presence
-		if err := json.Unmarshal(msg.Data, &answer); err == nil {
-			answers = append(answers, answer)
+		if json.Unmarshal(msg.Data, &answer) != nil || ask.Dispatcher != "" && answer.Dispatcher != ask.Dispatcher {
+			continue
 		}
+		answers = append(answers, answer)
 	}
 	return answers, ctx.Err()
 }
@@ -103,7 +116,7 @@ func (q *Queue) Answer(tell func() Presence) (stop func(), err error) {
 			return
 		}
 		answer := tell()
-		if asked.ID != "" && !answer.performs(asked.ID) {
+		if asked.ID != "" && !answer.performs(asked.ID) || asked.Dispatcher != "" && asked.Dispatcher != answer.Dispatcher {
 			return
 		}
 		if data, err := json.Marshal(answer); err == nil {
