@@ -23,7 +23,7 @@ func TestClusterKeepsTimers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	queue, err := client.CreateQueue(ctx, job.DefaultQueue, asyncnats.QueueConfig{Replicas: 3, AckWait: 5 * time.Second})
+	queue, err := client.CreateQueue(ctx, job.DefaultQueue, asyncnats.QueueConfig{Replicas: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
