@@ -126,7 +126,7 @@ func TestTenThousandBlockedJobs(t *testing.T) {
 	}
 	few, all := quietMinute(10), quietMinute(many)
 	t.Logf("in a minute two dispatchers exchange %d messages with 10 jobs blocked, %d with %d", few, all, many)
-	if all > few+100 || all > 550 {
+	if all > few+100 || all > 2*6*60 { // six a second for each dispatcher, with all its watches
 		t.Errorf("%d messages in a minute with %d jobs blocked, %d with 10", all, many, few)
 	}
 }
