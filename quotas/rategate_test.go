@@ -41,6 +41,13 @@ func (s *stopwatch) follow(do func(*seat), seats ...*seat) {
 	}
 }
 
+// of returns when a job was granted; 0 for not at all.
+func (s *stopwatch) of(sequence uint64) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.at[sequence]
+}
+
 // want checks that these were granted at a time, or later by a few milliseconds
 // and a thousandth.
 func (s *stopwatch) want(t *testing.T, at time.Duration, sequences ...uint64) {
@@ -249,7 +256,7 @@ func TestRateAndSlots(t *testing.T) {
 				late := newStopwatch(t)
 				late.follow(stay, next)
 				time.Sleep(2 * time.Minute)
-				if d := late.at[4]; d < 59*time.Second || d > time.Minute+20*time.Millisecond {
+				if d := late.of(4); d < 59*time.Second || d > time.Minute+20*time.Millisecond {
 					t.Errorf("granted after %v", d)
 				}
 				w.check()
@@ -294,7 +301,7 @@ func TestRateOutage(t *testing.T) {
 		w.server.Restart(t)
 		time.Sleep(5 * time.Minute)
 		watch.wantWithin(t, time.Minute, 20*time.Second, 2)
-		if gap := watch.at[3] - watch.at[2]; gap < time.Minute || gap > time.Minute+5*time.Second {
+		if gap := watch.of(3) - watch.of(2); gap < time.Minute || gap > time.Minute+5*time.Second {
 			t.Errorf("%v after it", gap)
 		}
 		w.check()
