@@ -108,7 +108,7 @@ func TestRemovalAndClaim(t *testing.T) {
 		}
 	}
 	t.Logf("removed %d times, busy %d times; it ran %d of %d jobs meanwhile", gone, busy, here, 8**raceRuns)
-	if gone == 0 || here == 0 {
+	if *raceRuns >= manyRuns && (gone == 0 || here == 0) {
 		t.Error("that is no race")
 	}
 }
