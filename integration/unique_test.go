@@ -123,6 +123,31 @@ func TestReplace(t *testing.T) {
 	})
 }
 
+// A job that takes the place of another has its own deadline, where nobody takes
+// it, and nothing is left of the other: neither its deadline nor its record.
+func TestReplacedLeavesNothing(t *testing.T) {
+	tell(t, func(s *story) {
+		p := newPlayer(job.RetryAfter(time.Hour, errBroken))
+		d := s.dispatch(dispatcher.Config{Handlers: []job.Handler{p.handler()}})
+		put(s, p.task.Call("old").ID("me").Within(2*time.Hour))
+		awaitFake(s, func() bool { return len(p.after(time.Time{})) == 1 })
+		time.Sleep(time.Second)
+		d.stop()
+		s.bystander()
+		begin := time.Now()
+		next := put(s, p.task.Call("next").ID("me").Within(time.Minute).Replace())
+		wantStored(s, 2) // the job, and the timer of its deadline
+		if status, err := next.Status(s.Context()); err != nil || status.State != job.Pending || status.Record != nil {
+			s.Errorf("status %+v, %v", status, err)
+		}
+		if _, _, found, err := openQueue(s).Record(s.Context(), "me"); err != nil || found {
+			s.Errorf("the other's record is there: %t, %v", found, err)
+		}
+		wantExpired(s, next, begin.Add(time.Minute), "not begun before its deadline")
+		wantEmpty(s)
+	})
+}
+
 // However often it is put, a debounced job runs once, when it was quiet for long
 // enough, with the last argument.
 func TestDebounce(t *testing.T) {

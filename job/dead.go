@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/vmihailenco/msgpack/v5"
 )
@@ -103,10 +104,10 @@ func (d Dead) Anew(revision uint64) (Spec, error) {
 	if err != nil {
 		return Spec{}, fmt.Errorf("put it anew: %w", err)
 	}
-	return Spec{
-		Version: SpecVersion, Nonce: d.Record.Nonce.Next(revision), Task: spec.Task, Arg: spec.Arg, Quotas: spec.Quotas,
-		Timeout: spec.Timeout, Keep: spec.Keep, Retry: spec.Retry, Again: true,
-	}, nil
+	spec.Nonce, spec.Again = d.Record.Nonce.Next(revision), true
+	spec.Begin, spec.Deadline, spec.Attempt = time.Time{}, time.Time{}, 0
+	spec.By, spec.At = "", time.Time{}
+	return spec, nil
 }
 
 // deadWire is Dead as it is stored.

@@ -17,9 +17,9 @@ func TestAnew(t *testing.T) {
 	spec := job.Spec{
 		Version: 1, Nonce: nonce, Task: "text.shout", Arg: job.Value{Data: []byte{0xa1, 'x'}}, Quotas: []string{"gpu"},
 		Timeout: time.Minute, Keep: job.KeepNone, Retry: job.Retry{Max: 3},
-		Begin: put, Deadline: put.Add(time.Hour), Attempt: 3, By: "web-1", At: put,
+		Priority: job.High, Begin: put, Deadline: put.Add(time.Hour), Attempt: 3, By: "web-1", At: put,
 	}
-	entry := job.Dead{Version: 1, Body: encoded(spec), Record: job.Record{Nonce: nonce, Task: spec.Task, Quotas: spec.Quotas}}
+	entry := job.Dead{Version: 1, Body: encoded(spec), Record: job.Record{Nonce: nonce, Task: spec.Task, Quotas: spec.Quotas, Priority: spec.Priority}}
 	got, err := entry.Anew(7)
 	if err != nil {
 		t.Fatal(err)

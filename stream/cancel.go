@@ -286,22 +286,14 @@ func (q *Queue) Pull(ctx context.Context, id job.ID, nonce job.Nonce) (Stored, e
 			return Stored{}, fmt.Errorf("%s: %w", step, ErrNoJob)
 		}
 		var removed bool
-		take := func() (err error) {
-			removed, err = q.remove(ctx, message.Sequence)
+		err = q.undisturbed(ctx, message, step, func() (err error) {
+			if removed, err = q.remove(ctx, message.Sequence); err != nil {
+				err = fmt.Errorf("%s: %w", step, err)
+			}
 			return err
-		}
-		if message.Scheduled {
-			err = take()
-		} else {
-			err = q.paused(ctx, message.Lane, step, func() error {
-				if err := q.undelivered(ctx, message); err != nil {
-					return err
-				}
-				return take()
-			})
-		}
+		})
 		if err != nil {
-			return Stored{}, fmt.Errorf("%s: %w", step, err)
+			return Stored{}, err
 		}
 		if removed {
 			q.DropDeadline(id, spec)

@@ -56,27 +56,27 @@ func (q *Queue) Move(ctx context.Context, id job.ID, nonce job.Nonce, quotas []s
 		return fmt.Errorf("%s: %w", step, err)
 	}
 	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(found.Sequence, 10))
-	if found.Scheduled {
-		// Should it fire before it is removed, both are delivered, and the
-		// second to end is told that the job was reassigned.
-		return q.replace(ctx, found, msg, step)
-	}
-	return q.paused(ctx, found.Lane, step, func() error {
-		if err := q.undelivered(ctx, found); err != nil {
-			return explain(q.conn(), step, err)
-		}
-		return q.replace(ctx, found, msg, step)
-	})
+	// Should a schedule fire before it is removed, both are delivered, and the
+	// second to end is told that the job was reassigned.
+	return q.undisturbed(ctx, found, step, func() error { return q.replace(ctx, found, msg, step) })
 }
 
-// undelivered returns [ErrAssigned] for a job that was given out. Its lane is
-// paused.
-func (q *Queue) undelivered(ctx context.Context, s Stored) error {
-	consumer, err := q.ns.js.Consumer(ctx, q.names.stream(), s.Lane.Token())
-	if err == nil && consumer.CachedInfo().Delivered.Stream >= s.Sequence {
-		err = ErrAssigned
+// undisturbed calls f while nobody is given a job, provided that nobody was: else
+// the error is [ErrAssigned]. A schedule may fire all the same.
+func (q *Queue) undisturbed(ctx context.Context, s Stored, step string, f func() error) error {
+	if s.Scheduled {
+		return f()
 	}
-	return err
+	return q.paused(ctx, s.Lane, step, func() error {
+		consumer, err := q.ns.js.Consumer(ctx, q.names.stream(), s.Lane.Token())
+		if err == nil && consumer.CachedInfo().Delivered.Stream >= s.Sequence {
+			err = ErrAssigned
+		}
+		if err != nil {
+			return explain(q.conn(), step, err)
+		}
+		return f()
+	})
 }
 
 // replace stores a job's new message and removes its old one.

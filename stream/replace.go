@@ -76,19 +76,19 @@ func (q *Queue) replaceOnce(ctx context.Context, e Entry) error {
 		return fmt.Errorf("%s: %w", step, err)
 	}
 	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(old.Sequence, 10))
-	if old.Scheduled {
-		return q.supersede(ctx, e, old, msg)
+	if err := q.setDeadlines(ctx, e); err != nil {
+		return explain(q.conn(), step, err)
 	}
-	return q.paused(ctx, old.Lane, step, func() error {
-		err := q.undelivered(ctx, old)
-		if errors.Is(err, ErrAssigned) {
-			return &ExistsError{Queue: q.names.queue, ID: e.ID, Nonce: holder.Nonce}
-		}
-		if err != nil {
-			return err
-		}
-		return q.supersede(ctx, e, old, msg)
-	})
+	err = q.undisturbed(ctx, old, step, func() error { return q.supersede(ctx, e, old, msg) })
+	switch {
+	case errors.Is(err, ErrAssigned):
+		q.DropDeadline(e.ID, e.Spec)
+		return &ExistsError{Queue: q.names.queue, ID: e.ID, Nonce: holder.Nonce}
+	case err != nil:
+		return err
+	}
+	q.DropDeadline(e.ID, holder)
+	return q.forgetRecord(ctx, e.ID, holder.Nonce)
 }
 
 // supersede stores a message in the place of an old one, which nobody is given
