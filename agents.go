@@ -182,6 +182,7 @@ func (q *Queue) Paused(ctx context.Context) (tasks []string, err error) {
 	return tasks, err
 }
 
+// use calls do with the queue opened.
 func (q *Queue) use(ctx context.Context, do func(*stream.Queue) error) error {
 	opened, err := q.open(ctx)
 	if err == nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/stream"
 )
 
 // Cancel ends the job, whatever it does: pending, scheduled, waiting for a
@@ -22,15 +23,15 @@ import (
 // trace; a cancel that comes as it ends may then win, though whoever waited for
 // the job got its result.
 func (j *Job[R]) Cancel(ctx context.Context) (was job.State, err error) {
-	opened, err := j.queue.open(ctx)
+	err = j.queue.use(ctx, func(opened *stream.Queue) error {
+		cancelled, err := opened.Cancel(ctx, j.id, j.nonce)
+		was = cancelled.State
+		return err
+	})
 	if err != nil {
-		return "", fmt.Errorf("asyncnats: %w", err)
+		return "", err
 	}
-	cancelled, err := opened.Cancel(ctx, j.id, j.nonce)
-	if err != nil {
-		return "", fmt.Errorf("asyncnats: %w", err)
-	}
-	return cancelled.State, nil
+	return was, nil
 }
 
 // Pull takes the job back: it is removed from its queue and leaves no outcome,
@@ -39,13 +40,13 @@ func (j *Job[R]) Cancel(ctx context.Context) (was job.State, err error) {
 // one that is over, or was never there, [ErrNoJob]. What is returned can be put
 // again. zc.async: pull and remove (FEATURES 106, 107).
 func (j *Job[R]) Pull(ctx context.Context) (Pulled, error) {
-	opened, err := j.queue.open(ctx)
+	var message stream.Stored
+	err := j.queue.use(ctx, func(opened *stream.Queue) (err error) {
+		message, err = opened.Pull(ctx, j.id, j.nonce)
+		return err
+	})
 	if err != nil {
-		return Pulled{}, fmt.Errorf("asyncnats: %w", err)
-	}
-	message, err := opened.Pull(ctx, j.id, j.nonce)
-	if err != nil {
-		return Pulled{}, fmt.Errorf("asyncnats: %w", err)
+		return Pulled{}, err
 	}
 	spec, err := message.Spec()
 	if err != nil {

@@ -135,15 +135,15 @@ func (q *Queue) DeadJob(ctx context.Context, id string) (Dead, error) {
 	if err != nil {
 		return Dead{}, fmt.Errorf("asyncnats: %w", err)
 	}
-	opened, err := q.open(ctx)
-	if err != nil {
-		return Dead{}, fmt.Errorf("asyncnats: %w", err)
-	}
-	entry, err := opened.DeadJob(ctx, parsed)
-	if err != nil {
-		return Dead{}, fmt.Errorf("asyncnats: %w", err)
-	}
-	return q.deadOf(entry), nil
+	var dead Dead
+	err = q.use(ctx, func(opened *stream.Queue) error {
+		entry, err := opened.DeadJob(ctx, parsed)
+		if err == nil {
+			dead = q.deadOf(entry)
+		}
+		return err
+	})
+	return dead, err
 }
 
 func (q *Queue) deadOf(entry stream.DeadEntry) Dead {
@@ -160,14 +160,7 @@ func (q *Queue) deadOf(entry stream.DeadEntry) Dead {
 // A job whose dispatcher died between recording the failure and acking comes
 // back among the failed ones when its message is delivered again.
 func (q *Queue) RemoveDead(ctx context.Context, d Dead) error {
-	opened, err := q.open(ctx)
-	if err == nil {
-		err = opened.RemoveDead(ctx, d.entry)
-	}
-	if err != nil {
-		return fmt.Errorf("asyncnats: %w", err)
-	}
-	return nil
+	return q.use(ctx, func(opened *stream.Queue) error { return opened.RemoveDead(ctx, d.entry) })
 }
 
 // PurgeDead removes what is kept of the failed jobs that the filter accepts, the
@@ -185,14 +178,11 @@ func (q *Queue) PurgeDead(ctx context.Context, f DeadFilter) (removed int, err e
 	if err := f.Check(); err != nil {
 		return 0, fmt.Errorf("asyncnats: %w", err)
 	}
-	opened, err := q.open(ctx)
-	if err == nil {
+	err = q.use(ctx, func(opened *stream.Queue) error {
 		removed, err = opened.PurgeDead(ctx, f.task())
-	}
-	if err != nil {
-		return 0, fmt.Errorf("asyncnats: %w", err)
-	}
-	return removed, nil
+		return err
+	})
+	return removed, err
 }
 
 // errGone says that somebody else has done what was to be done to a failed job.

@@ -74,7 +74,7 @@ var errNotRecurring = errors.New("a call that recurs has neither an ID or a key 
 // Recurring lists the queue's recurring jobs, sorted by name, with their next and
 // last ticks.
 func (q *Queue) Recurring(ctx context.Context) (list []Recurring, err error) {
-	err = q.with(ctx, func(opened *stream.Queue) error {
+	err = q.use(ctx, func(opened *stream.Queue) error {
 		list, err = opened.Recurring(ctx)
 		return err
 	})
@@ -85,19 +85,19 @@ func (q *Queue) Recurring(ctx context.Context) (list []Recurring, err error) {
 // called. Those that were put go on, also one whose tick is less than two seconds
 // away. It returns [ErrNoRecurring] where there is none.
 func (q *Queue) PauseRecurring(ctx context.Context, name string) error {
-	return q.with(ctx, func(opened *stream.Queue) error { return opened.PauseRecurring(ctx, name, true) })
+	return q.use(ctx, func(opened *stream.Queue) error { return opened.PauseRecurring(ctx, name, true) })
 }
 
 // ResumeRecurring ends a pause: the next tick has a job again. The ticks in the
 // pause are not made up for.
 func (q *Queue) ResumeRecurring(ctx context.Context, name string) error {
-	return q.with(ctx, func(opened *stream.Queue) error { return opened.PauseRecurring(ctx, name, false) })
+	return q.use(ctx, func(opened *stream.Queue) error { return opened.PauseRecurring(ctx, name, false) })
 }
 
 // RunRecurring puts a job like those of a recurring one, now and beside them, also
 // where that is paused.
 func (q *Queue) RunRecurring(ctx context.Context, name string) (j *Job[job.Value], err error) {
-	err = q.with(ctx, func(opened *stream.Queue) error {
+	err = q.use(ctx, func(opened *stream.Queue) error {
 		entry, err := opened.RunRecurring(ctx, name)
 		j = newJob[job.Value](q, entry.ID, entry.Spec.Nonce)
 		return err
@@ -107,17 +107,5 @@ func (q *Queue) RunRecurring(ctx context.Context, name string) (j *Job[job.Value
 
 // RemoveRecurring has a job recur no more. Its jobs that were put go on.
 func (q *Queue) RemoveRecurring(ctx context.Context, name string) error {
-	return q.with(ctx, func(opened *stream.Queue) error { return opened.RemoveRecurring(ctx, name) })
-}
-
-// with calls f with the queue opened.
-func (q *Queue) with(ctx context.Context, f func(*stream.Queue) error) error {
-	opened, err := q.open(ctx)
-	if err == nil {
-		err = f(opened)
-	}
-	if err != nil {
-		return fmt.Errorf("asyncnats: %w", err)
-	}
-	return nil
+	return q.use(ctx, func(opened *stream.Queue) error { return opened.RemoveRecurring(ctx, name) })
 }

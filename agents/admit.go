@@ -171,9 +171,8 @@ func (a *attempt) waitForSlot(ctx context.Context, entry *admission) bool {
 }
 
 // takePlace waits for a place of the agent; of jobs of one priority those that
-// have their slots come first. It
-// reports false where there is none for a while, so that others may have the
-// slot, or where the runner takes no more jobs.
+// have their slots come first. It reports false where there is none for a while,
+// so that others may have the slot, or where the runner takes no more jobs.
 func (r *Runner) takePlace(entry *admission) bool {
 	answer := make(chan bool, 1)
 	r.box.Post(func() {

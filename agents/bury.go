@@ -1,8 +1,8 @@
 package agents
 
 import (
+	"context"
 	"errors"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -22,22 +22,20 @@ func (a *attempt) bury(record job.Record) (done bool) {
 		return true
 	}
 	dead := job.Dead{Version: job.DeadVersion, Body: a.lease.Body, Record: record}
-	for {
-		ctx, cancel, err := a.io()
-		if err == nil {
-			err = a.runner.config.Queue.Bury(ctx, a.lease.ID, dead)
-			cancel()
+	var refused error
+	err := a.exchange(func(ctx context.Context) error {
+		err := a.runner.config.Queue.Bury(ctx, a.lease.ID, dead)
+		if err != nil && !errors.Is(err, stream.ErrUnanswered) && !errors.Is(err, nats.ErrConnectionClosed) {
+			refused, err = err, nil
 		}
-		switch {
-		case err == nil:
-			return true
-		case errors.Is(err, job.ErrLeaseLost), errors.Is(err, nats.ErrConnectionClosed):
-			a.log("failed job not kept yet, will be when its message comes back", err)
-			return false
-		case !errors.Is(err, stream.ErrUnanswered):
-			a.log("failed job not kept: it is not listed and cannot be put again", err)
-			return true
-		}
-		time.Sleep(ioPause)
+		return err
+	})
+	switch {
+	case err != nil:
+		a.log("failed job not kept yet, will be when its message comes back", err)
+		return false
+	case refused != nil:
+		a.log("failed job not kept: it is not listed and cannot be put again", refused)
 	}
+	return true
 }

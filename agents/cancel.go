@@ -1,6 +1,7 @@
 package agents
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"time"
@@ -99,25 +100,24 @@ func (a *attempt) pay() {
 	record := a.last
 	record.State = job.Completed
 	for {
-		ctx, cancel, err := a.io()
-		if err != nil {
+		err := a.exchange(func(ctx context.Context) error {
+			_, err := a.runner.config.Queue.Write(ctx, a.lease.ID, record, a.revision, a.spec.Keep)
+			return err
+		}, kv.ErrConflict)
+		conflict := errors.Is(err, kv.ErrConflict)
+		if err != nil && !conflict {
 			a.dropped(err)
 			return
 		}
-		_, err = a.runner.config.Queue.Write(ctx, a.lease.ID, record, a.revision, a.keep(record))
-		cancel()
-		if err == nil {
-			break
-		}
-		if errors.Is(err, kv.ErrConflict) {
-			if next, _, _ := a.peek(); next != stepPay {
-				break // somebody did it, or used the ID again
+		if conflict {
+			if next, _, _ := a.peek(); next == stepPay {
+				continue
 			}
-			continue
+			// Somebody did it, or used the ID again.
 		}
-		time.Sleep(ioPause)
+		a.conclude(record)
+		return
 	}
-	a.conclude(record)
 }
 
 // decided takes that the outcome of an attempt could not be recorded: where the

@@ -3,6 +3,7 @@ package agents
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -145,42 +146,27 @@ func (a *attempt) sign(f *job.Failure) {
 	}
 }
 
-// keep is how long a record is kept. A Failure is kept even where results are
-// not, since somebody has to hear of it.
-func (a *attempt) keep(record job.Record) job.Keep {
-	if record.Outcome != nil && !record.Outcome.Succeeded() && a.spec.Keep == job.KeepNone {
-		return job.KeepDefault
-	}
-	return a.spec.Keep
-}
-
 // writeRecord writes the record at the revision that this attempt knows, while
 // the lease is held, and remembers the new revision. Writes that get no answer
 // are repeated. The error is [kv.ErrConflict] where another record is in the
 // way of a start, errReassigned where one of another attempt is in the way of
 // an outcome, and job.ErrLeaseLost where the lease ended first.
 func (a *attempt) writeRecord(record job.Record) error {
-	queue := a.runner.config.Queue
 	for {
-		ctx, cancel, err := a.io()
-		if err != nil {
+		var revision uint64
+		err := a.exchange(func(ctx context.Context) (err error) {
+			revision, err = a.runner.config.Queue.Write(ctx, a.lease.ID, record, a.revision, a.spec.Keep)
 			return err
-		}
-		revision, err := queue.Write(ctx, a.lease.ID, record, a.revision, a.keep(record))
-		cancel()
+		}, stream.ErrTooLarge, kv.ErrConflict)
 		switch {
 		case err == nil:
 			a.revision = revision
 			return nil
-		case errors.Is(err, stream.ErrTooLarge), errors.Is(err, nats.ErrConnectionClosed):
+		case !errors.Is(err, kv.ErrConflict):
 			return err
-		case errors.Is(err, kv.ErrConflict):
-			done, err := a.inTheWay(record)
-			if done || err != nil {
-				return err
-			}
-		default:
-			time.Sleep(ioPause)
+		}
+		if done, err := a.inTheWay(record); done || err != nil {
+			return err
 		}
 	}
 }
@@ -211,29 +197,32 @@ func (a *attempt) inTheWay(ours job.Record) (done bool, err error) {
 
 // readRecord reads the job's record, again and again while the lease is held.
 func (a *attempt) readRecord() (record job.Record, revision uint64, found bool, err error) {
-	for {
-		ctx, cancel, err := a.io()
-		if err != nil {
-			return job.Record{}, 0, false, err
-		}
+	err = a.exchange(func(ctx context.Context) (err error) {
 		record, revision, found, err = a.runner.config.Queue.Record(ctx, a.lease.ID)
+		return err
+	})
+	return record, revision, found, err
+}
+
+// exchange does something with the server, again and again while the lease is
+// held, until there is no error, or one of those that are final; that of a closed
+// connection is. The error is job.ErrLeaseLost where the lease ended first. Each
+// try outlives the handler's context, which may have ended.
+func (a *attempt) exchange(do func(context.Context) error, final ...error) error {
+	for {
+		left := a.lease.Remaining()
+		if left == 0 {
+			return job.ErrLeaseLost
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(a.runner.work), min(left, ioPatience))
+		err := do(ctx)
 		cancel()
-		if err == nil || errors.Is(err, nats.ErrConnectionClosed) {
-			return record, revision, found, err
+		is := func(target error) bool { return errors.Is(err, target) }
+		if err == nil || is(nats.ErrConnectionClosed) || slices.ContainsFunc(final, is) {
+			return err
 		}
 		time.Sleep(ioPause)
 	}
-}
-
-// io returns a context for one exchange with the server. It outlives the
-// handler's, which may have ended, and ends with the lease.
-func (a *attempt) io() (context.Context, context.CancelFunc, error) {
-	left := a.lease.Remaining()
-	if left == 0 {
-		return nil, nil, job.ErrLeaseLost
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.runner.work), min(left, ioPatience))
-	return ctx, cancel, nil
 }
 
 func (a *attempt) announce(record job.Record) {

@@ -1,10 +1,8 @@
 package agents
 
 import (
-	"errors"
+	"context"
 	"time"
-
-	"github.com/nats-io/nats.go"
 
 	"github.com/asyncnats/asyncnats/job"
 	"github.com/asyncnats/asyncnats/stream"
@@ -124,21 +122,13 @@ func (a *attempt) postpone(record job.Record) {
 // schedule stores the job's next message, again and again while the lease is
 // held.
 func (a *attempt) schedule(spec job.Spec) bool {
-	for {
-		ctx, cancel, err := a.io()
-		if err == nil {
-			err = a.runner.config.Queue.Postpone(ctx, a.lease.Stored, spec)
-			cancel()
-		}
-		switch {
-		case err == nil:
-			return true
-		case errors.Is(err, job.ErrLeaseLost), errors.Is(err, nats.ErrConnectionClosed):
-			a.log("job not scheduled, will be when its message comes back", err)
-			return false
-		}
-		time.Sleep(ioPause)
+	err := a.exchange(func(ctx context.Context) error {
+		return a.runner.config.Queue.Postpone(ctx, a.lease.Stored, spec)
+	})
+	if err != nil {
+		a.log("job not scheduled, will be when its message comes back", err)
 	}
+	return err == nil
 }
 
 // wait schedules a job anew that was given out too early.

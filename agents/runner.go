@@ -178,7 +178,7 @@ func (r *Runner) Run(intake, work context.Context) {
 // pulls that are due. It returns when it wants to be called again at the
 // latest.
 func (r *Runner) step(now time.Time) time.Duration {
-	due := r.takeDue(now)
+	wait := r.takeDue(now)
 	r.held = slices.DeleteFunc(r.held, func(h hold) bool {
 		over := r.stopped || h.lane.shut || now.Sub(h.since) >= holdFor
 		if over {
@@ -192,7 +192,6 @@ func (r *Runner) step(now time.Time) time.Duration {
 		first.start()
 	}
 	r.pull(now)
-	wait := min(time.Hour, due)
 	for _, h := range r.held {
 		wait = min(wait, holdFor-now.Sub(h.since))
 	}

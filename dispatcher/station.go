@@ -370,7 +370,6 @@ func (s *station) reset() {
 	}
 }
 
-// presence describes the dispatcher as the queue sees it.
 // cancelled tells the runners that a job was cancelled, and reports whether one
 // of them has it.
 func (s *station) cancelled(nonce job.Nonce) (here bool) {
@@ -388,6 +387,7 @@ func (s *station) skewed(by time.Duration) {
 		"ahead", by.Round(time.Millisecond))
 }
 
+// presence describes the dispatcher as the queue sees it.
 func (s *station) presence() stream.Presence {
 	host, _ := os.Hostname()
 	presence := stream.Presence{

@@ -186,21 +186,12 @@ func (q *Queue) settle(ctx context.Context, id job.ID, spec job.Spec, record job
 			return Cancelled{}, err // what else is wrong holds up nothing
 		}
 	}
-	if _, err := q.Write(ctx, id, record, revision, keepFailure(spec.Keep)); err != nil && !errors.Is(err, kv.ErrConflict) {
+	if _, err := q.Write(ctx, id, record, revision, spec.Keep); err != nil && !errors.Is(err, kv.ErrConflict) {
 		return Cancelled{}, err
 	}
 	_ = q.Announce(id, record) // who misses it reads the record
 	q.DropDeadline(id, spec)
 	return out, q.removeAll(ctx, id, out.Nonce)
-}
-
-// keepFailure is how long a Failure is kept: somebody has to hear of it even
-// where results are not kept.
-func keepFailure(keep job.Keep) job.Keep {
-	if keep == job.KeepNone {
-		return job.KeepDefault
-	}
-	return keep
 }
 
 // given reports whether a job's message may have been given to a dispatcher.

@@ -2,13 +2,8 @@ package stream
 
 import (
 	"context"
-	"encoding/json"
 	"sync"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/asyncnats/asyncnats/kv"
 )
 
 // Clock tells the server's time without asking it each time: what is due is due
@@ -113,20 +108,9 @@ func (q *Queue) SetClock(ctx context.Context, link *Link, skewed func(ahead time
 func (q *Queue) serverTime(ctx context.Context) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, tryPatience)
 	defer cancel()
-	subject := kv.APIPrefix(q.ns.js) + "STREAM.INFO." + q.names.stream()
-	reply, err := q.conn().RequestWithContext(ctx, subject, nil)
+	found, err := q.ns.js.Stream(ctx, q.names.stream())
 	if err != nil {
 		return time.Time{}, err
 	}
-	var answer struct {
-		Error *jetstream.APIError `json:"error"`
-		Stamp time.Time           `json:"ts"`
-	}
-	if err := json.Unmarshal(reply.Data, &answer); err != nil {
-		return time.Time{}, err
-	}
-	if answer.Error != nil {
-		return time.Time{}, answer.Error
-	}
-	return answer.Stamp, nil
+	return found.CachedInfo().TimeStamp, nil
 }

@@ -44,19 +44,29 @@ func aim(spec job.Spec) time.Time {
 }
 
 // schedule makes a job's message a schedule that fires at the given time, unless
-// that has come. The server's own header for it has whole seconds in the client's
-// package.
+// that has come.
 func (n names) schedule(msg *nats.Msg, lane Lane, id job.ID, spec job.Spec, at, now time.Time) {
-	if spec.Begin.IsZero() {
-		return
+	switch {
+	case spec.Begin.IsZero():
+	case at.After(now):
+		fireAt(msg, n.later(lane, id), n.job(lane, id), at, spec.Begin)
+	default:
+		setDue(msg, spec.Begin)
 	}
-	msg.Header.Set(headerDue, strconv.FormatInt(spec.Begin.UnixNano(), 10))
-	if !at.After(now) {
-		return
-	}
-	msg.Subject = n.later(lane, id)
+}
+
+// fireAt makes a message a schedule on a subject, in the place of one that is
+// there: the server moves it to another subject at the given time, where it says
+// when it is due. (The client's package writes that time in whole seconds.)
+func fireAt(msg *nats.Msg, subject, target string, at, due time.Time) {
+	setDue(msg, due)
+	msg.Subject = subject
 	msg.Header.Set(headerSchedule, "@at "+at.UTC().Format(time.RFC3339Nano))
-	msg.Header.Set(headerScheduleTarget, n.job(lane, id))
+	msg.Header.Set(headerScheduleTarget, target)
+}
+
+func setDue(msg *nats.Msg, due time.Time) {
+	msg.Header.Set(headerDue, strconv.FormatInt(due.UnixNano(), 10))
 }
 
 // due reads when a delivered job is due; the zero time where that is not said.

@@ -42,11 +42,15 @@ func (q *Queue) recordOf(id job.ID, entry kv.Entry[job.Record], err error) (job.
 // [*TooLargeError].
 //
 // A completed record lives for as long as keep says, and at least twice the
-// ack wait, for a redelivery must find it; any other lives until it is
-// replaced.
+// ack wait, for a redelivery must find it; a Failure lives as by default where
+// results are not kept, since somebody has to hear of it. Any other record lives
+// until it is replaced.
 func (q *Queue) Write(ctx context.Context, id job.ID, record job.Record, revision uint64, keep job.Keep) (uint64, error) {
 	ttl := kv.Forever
 	if record.State.Final() {
+		if keep == job.KeepNone && record.Outcome != nil && !record.Outcome.Succeeded() {
+			keep = job.KeepDefault
+		}
 		ttl = q.keepFor(keep)
 	}
 	key := q.names.record(id)

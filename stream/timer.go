@@ -40,10 +40,8 @@ const headerAgain = "Asyncnats-Again"
 // server's clock, up to 0.3 s late, and says that it is due at another. It takes
 // the place of one of that name that has not fired.
 func (n names) timerMessage(t Timer, fires, due time.Time) *nats.Msg {
-	msg := nats.NewMsg(n.timer(t))
-	msg.Header.Set(headerDue, strconv.FormatInt(due.UnixNano(), 10))
-	msg.Header.Set(headerSchedule, "@at "+fires.UTC().Format(time.RFC3339Nano))
-	msg.Header.Set(headerScheduleTarget, n.due(t))
+	msg := nats.NewMsg("")
+	fireAt(msg, n.timer(t), n.due(t), fires, due)
 	return msg
 }
 

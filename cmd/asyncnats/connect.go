@@ -42,6 +42,18 @@ func (p patience) bound(ctx context.Context) (context.Context, context.CancelFun
 	return context.WithTimeout(ctx, p.Timeout)
 }
 
+// on connects, and calls do with a queue.
+func (p patience) on(ctx context.Context, a *app, sub, queue string, do func(context.Context, *asyncnats.Queue) error) error {
+	ctx, cancel := p.bound(ctx)
+	defer cancel()
+	client, disconnect, err := a.client(ctx, sub)
+	if err != nil {
+		return err
+	}
+	defer disconnect()
+	return do(ctx, client.Queue(queue))
+}
+
 // client connects for a subcommand. Whoever calls it calls disconnect.
 func (a *app) client(ctx context.Context, sub string) (client *asyncnats.Client, disconnect func(), err error) {
 	// What goes wrong on the connection later shows in the request that needs it.

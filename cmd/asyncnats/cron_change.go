@@ -58,15 +58,3 @@ func (c *whichRecurring) change(ctx context.Context, a *app, sub, done string, d
 		return err
 	})
 }
-
-// on connects, and calls do with a queue.
-func (p patience) on(ctx context.Context, a *app, sub, queue string, do func(context.Context, *asyncnats.Queue) error) error {
-	ctx, cancel := p.bound(ctx)
-	defer cancel()
-	client, disconnect, err := a.client(ctx, sub)
-	if err != nil {
-		return err
-	}
-	defer disconnect()
-	return do(ctx, client.Queue(queue))
-}

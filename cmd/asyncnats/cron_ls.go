@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/asyncnats/asyncnats"
-	"github.com/asyncnats/asyncnats/job"
 )
 
 type cronLsCmd struct {
@@ -45,14 +44,11 @@ func (c *cronLsCmd) Run(ctx context.Context, a *app) error {
 		t := newTable(a.out, "name", "task", "quotas", "priority", "when", "zone", "next", "last", "paused")
 		t.SuppressEmptyColumns()
 		for _, v := range views {
-			paused, priority := "", ""
+			paused := ""
 			if v.Paused {
 				paused = "yes"
 			}
-			if v.Priority != job.Normal {
-				priority = v.Priority.String()
-			}
-			t.AppendRow([]any{v.Name, v.Task, strings.Join(v.Quotas, ", "), priority, v.Expression, v.Zone, clock(v.Next), clock(v.Last), paused})
+			t.AppendRow([]any{v.Name, v.Task, strings.Join(v.Quotas, ", "), level(v.Priority), v.Expression, v.Zone, clock(v.Next), clock(v.Last), paused})
 		}
 		t.Render()
 		return nil

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/asyncnats/asyncnats"
 )
 
 type deadLsCmd struct {
@@ -24,14 +26,11 @@ func (c *deadLsCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	filter.Limit = c.Limit
-	ctx, cancel := c.bound(ctx)
-	defer cancel()
-	client, disconnect, err := a.client(ctx, "dead ls")
-	if err != nil {
+	var list []asyncnats.Dead
+	err = c.on(ctx, a, "dead ls", c.Queue, func(ctx context.Context, q *asyncnats.Queue) (err error) {
+		list, err = q.Dead(ctx, filter)
 		return err
-	}
-	defer disconnect()
-	list, err := client.Queue(c.Queue).Dead(ctx, filter)
+	})
 	if err != nil {
 		return err
 	}

@@ -21,14 +21,11 @@ type deadShowCmd struct {
 
 // Run shows the job.
 func (c *deadShowCmd) Run(ctx context.Context, a *app) error {
-	ctx, cancel := c.bound(ctx)
-	defer cancel()
-	client, disconnect, err := a.client(ctx, "dead show")
-	if err != nil {
+	var found asyncnats.Dead
+	err := c.on(ctx, a, "dead show", c.Queue, func(ctx context.Context, q *asyncnats.Queue) (err error) {
+		found, err = q.DeadJob(ctx, c.ID)
 		return err
-	}
-	defer disconnect()
-	found, err := client.Queue(c.Queue).DeadJob(ctx, c.ID)
+	})
 	if err != nil {
 		return err
 	}
@@ -65,11 +62,7 @@ func viewOfDead(d asyncnats.Dead) (v deadView, err error) {
 var cutWords = map[string]string{job.CutStack: "the stack", job.CutPast: "the earlier attempts", job.CutArg: "the argument"}
 
 func printDead(w io.Writer, v deadView) {
-	line := func(name, text string) {
-		if text != "" {
-			fmt.Fprintf(w, "%-11s %s\n", name, strings.ReplaceAll(text, "\n", "\n            "))
-		}
-	}
+	line := lines(w)
 	line("job", v.ID.String())
 	line("queue", v.Queue)
 	line("task", v.Task)

@@ -30,33 +30,36 @@ type cancelled struct {
 
 // Run cancels the jobs, each by itself.
 func (c *jobCancelCmd) Run(ctx context.Context, a *app) error {
-	ctx, cancel := c.bound(ctx)
-	defer cancel()
-	client, disconnect, err := a.client(ctx, "job cancel")
-	if err != nil {
+	return c.on(ctx, a, "job cancel", c.Queue, func(ctx context.Context, q *asyncnats.Queue) error {
+		done := []cancelled{} // not null in JSON
+		err := eachJob(ctx, q, c.IDs, func(j *asyncnats.Job[job.Value]) error {
+			was, err := j.Cancel(ctx)
+			if err != nil {
+				return err
+			}
+			done = append(done, cancelled{j.ID(), was})
+			if !c.JSON {
+				fmt.Fprintf(a.out, "%s cancelled, it was %s\n", j.ID(), was)
+			}
+			return nil
+		})
+		if c.JSON {
+			err = errors.Join(err, printJSON(a.out, done))
+		}
 		return err
-	}
-	defer disconnect()
-	done := []cancelled{} // not null in JSON
+	})
+}
+
+// eachJob does something to each of some jobs, whatever becomes of the others, and
+// joins their errors.
+func eachJob(ctx context.Context, q *asyncnats.Queue, ids []string, do func(*asyncnats.Job[job.Value]) error) error {
 	var errs []error
-	for _, id := range c.IDs {
-		j, err := asyncnats.Lookup[job.Value](ctx, client.Queue(c.Queue), id)
-		if err != nil {
-			errs = append(errs, err)
-			continue
+	for _, id := range ids {
+		j, err := asyncnats.Lookup[job.Value](ctx, q, id)
+		if err == nil {
+			err = do(j)
 		}
-		was, err := j.Cancel(ctx)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		done = append(done, cancelled{j.ID(), was})
-		if !c.JSON {
-			fmt.Fprintf(a.out, "%s cancelled, it was %s\n", j.ID(), was)
-		}
-	}
-	if c.JSON {
-		errs = append(errs, printJSON(a.out, done))
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

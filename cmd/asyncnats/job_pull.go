@@ -35,37 +35,27 @@ type pulled struct {
 
 // Run takes the jobs back, each by itself.
 func (c *jobPullCmd) Run(ctx context.Context, a *app) error {
-	ctx, cancel := c.bound(ctx)
-	defer cancel()
-	client, disconnect, err := a.client(ctx, "job pull")
-	if err != nil {
+	return c.on(ctx, a, "job pull", c.Queue, func(ctx context.Context, q *asyncnats.Queue) error {
+		done := []pulled{} // not null in JSON
+		err := eachJob(ctx, q, c.IDs, func(j *asyncnats.Job[job.Value]) error {
+			one, err := pull(ctx, j)
+			if err != nil {
+				return err
+			}
+			done = append(done, one)
+			if !c.JSON {
+				fmt.Fprintf(a.out, "%s taken back: %s %s\n", one.ID, one.Task, firstLine(string(one.Arg), 60))
+			}
+			return nil
+		})
+		if c.JSON {
+			err = errors.Join(err, printJSON(a.out, done))
+		}
 		return err
-	}
-	defer disconnect()
-	done := []pulled{} // not null in JSON
-	var errs []error
-	for _, id := range c.IDs {
-		one, err := c.pull(ctx, client.Queue(c.Queue), id)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		done = append(done, one)
-		if !c.JSON {
-			fmt.Fprintf(a.out, "%s taken back: %s %s\n", one.ID, one.Task, firstLine(string(one.Arg), 60))
-		}
-	}
-	if c.JSON {
-		errs = append(errs, printJSON(a.out, done))
-	}
-	return errors.Join(errs...)
+	})
 }
 
-func (c *jobPullCmd) pull(ctx context.Context, q *asyncnats.Queue, id string) (pulled, error) {
-	j, err := asyncnats.Lookup[job.Value](ctx, q, id)
-	if err != nil {
-		return pulled{}, err
-	}
+func pull(ctx context.Context, j *asyncnats.Job[job.Value]) (pulled, error) {
 	back, err := j.Pull(ctx)
 	if err != nil {
 		return pulled{}, err
@@ -73,7 +63,7 @@ func (c *jobPullCmd) pull(ctx context.Context, q *asyncnats.Queue, id string) (p
 	one := pulled{ID: back.ID, Task: back.Spec.Task, Quotas: back.Spec.Quotas, Begin: back.Spec.Begin}
 	if !back.Spec.Arg.IsNone() {
 		if one.Arg, err = back.Spec.Arg.AsJSON(); err != nil {
-			return pulled{}, fmt.Errorf("job %s was taken back, and its argument cannot be shown: %w", id, err)
+			return pulled{}, fmt.Errorf("job %s was taken back, and its argument cannot be shown: %w", back.ID, err)
 		}
 	}
 	return one, nil

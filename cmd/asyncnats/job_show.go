@@ -21,18 +21,14 @@ type jobShowCmd struct {
 
 // Run shows the job.
 func (c *jobShowCmd) Run(ctx context.Context, a *app) error {
-	ctx, cancel := c.bound(ctx)
-	defer cancel()
-	client, disconnect, err := a.client(ctx, "job show")
-	if err != nil {
+	var status asyncnats.Status
+	err := c.on(ctx, a, "job show", c.Queue, func(ctx context.Context, q *asyncnats.Queue) error {
+		j, err := asyncnats.Lookup[job.Value](ctx, q, c.ID)
+		if err == nil {
+			status, err = j.Status(ctx)
+		}
 		return err
-	}
-	defer disconnect()
-	j, err := asyncnats.Lookup[job.Value](ctx, client.Queue(c.Queue), c.ID)
-	if err != nil {
-		return err
-	}
-	status, err := j.Status(ctx)
+	})
 	if err != nil {
 		return err
 	}
@@ -98,11 +94,7 @@ func (v view) word() string {
 }
 
 func printView(w io.Writer, v view) {
-	line := func(name, text string) {
-		if text != "" {
-			fmt.Fprintf(w, "%-11s %s\n", name, strings.ReplaceAll(text, "\n", "\n            "))
-		}
-	}
+	line := lines(w)
 	line("job", v.ID.String())
 	line("queue", v.Queue)
 	line("task", v.Task)

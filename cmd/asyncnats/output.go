@@ -106,6 +106,16 @@ func plural(n int, thing string) string {
 	return fmt.Sprintf("%d %ss", n, thing)
 }
 
+// lines returns a function that shows what something has under a name; nothing
+// where it has none.
+func lines(w io.Writer) (line func(name, text string)) {
+	return func(name, text string) {
+		if text != "" {
+			fmt.Fprintf(w, "%-11s %s\n", name, strings.ReplaceAll(text, "\n", "\n            "))
+		}
+	}
+}
+
 // level shows a priority; nothing where it is normal.
 func level(p job.Priority) string {
 	if p == job.Normal {
