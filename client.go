@@ -2,7 +2,6 @@ package asyncnats
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -181,18 +180,10 @@ func (q *Queue) Info(ctx context.Context) (QueueInfo, error) {
 	return info, nil
 }
 
-// spec makes what travels of a call.
-func (c *Client) spec(o options) (job.Spec, error) {
-	arg, err := o.encode()
-	if err = errors.Join(err, o.check()); err != nil {
-		return job.Spec{}, err
-	}
+// spec makes the spec of a call that is put now.
+func (c *Client) spec(call job.Call) job.Spec {
 	now := time.Now()
-	begin, deadline := o.times(now)
-	return job.Spec{
-		Version: job.SpecVersion, Nonce: job.NewNonce(), Task: o.task, Arg: arg,
-		Quotas: o.quotas, Priority: o.priority, Timeout: o.timeout, Keep: o.keep, Retry: o.retry,
-		Begin: begin, Deadline: deadline,
-		By: c.name, At: now,
-	}, nil
+	spec := call.Spec(now)
+	spec.Nonce, spec.By, spec.At = job.NewNonce(), c.name, now
+	return spec
 }

@@ -23,10 +23,7 @@ func Put[R any](ctx context.Context, q *Queue, call Call[R]) (*Job[R], error) {
 	if err != nil {
 		return nil, fmt.Errorf("asyncnats: %w", err)
 	}
-	entry, err := q.client.entry(call.options)
-	if err == nil {
-		err = q.known(ctx, call.options.quotas)
-	}
+	entry, err := q.entry(ctx, call.options)
 	if err != nil {
 		return nil, fmt.Errorf("asyncnats: put %s: %w", call.options.task, err)
 	}
@@ -57,8 +54,8 @@ func PutMany[R any](ctx context.Context, q *Queue, calls ...Call[R]) ([]*Job[R],
 	for i, call := range calls {
 		if call.options.replace {
 			err = errors.New("a job that replaces another cannot be put with others: put it by itself")
-		} else if entries[i], err = q.client.entry(call.options); err == nil {
-			err = q.known(ctx, call.options.quotas)
+		} else {
+			entries[i], err = q.entry(ctx, call.options)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("asyncnats: put job %d, %s: %w", i, call.options.task, err)
@@ -75,14 +72,30 @@ func PutMany[R any](ctx context.Context, q *Queue, calls ...Call[R]) ([]*Job[R],
 	return jobs, nil
 }
 
-func (c *Client) entry(o options) (stream.Entry, error) {
-	spec, err := c.spec(o)
+// entry makes what is stored of a call. Names of queues and quotas are looked at
+// now, and not again (FEATURES b17).
+func (q *Queue) entry(ctx context.Context, o options) (stream.Entry, error) {
+	call, err := o.call()
+	if err == nil {
+		err = q.check(call)
+	}
 	if err != nil {
 		return stream.Entry{}, err
 	}
-	id, err := o.jobID()
-	if err != nil || id != "" {
-		return stream.Entry{ID: id, Chosen: true, Spec: spec}, err
+	if call.Parts != nil {
+		if err = call.Check(); err == nil && o.replace {
+			err = errors.New("a composition replaces no job: its parts may have begun")
+		}
+		if err != nil {
+			return stream.Entry{}, err
+		}
 	}
-	return stream.Entry{ID: job.NewID(), Spec: spec}, nil
+	e := stream.Entry{Spec: q.client.spec(call)}
+	if e.ID, err = o.jobID(); err != nil {
+		return stream.Entry{}, err
+	}
+	if e.Chosen = e.ID != ""; !e.Chosen {
+		e.ID = job.NewID()
+	}
+	return e, q.knowsAll(ctx, call)
 }

@@ -51,18 +51,17 @@ func Repeat[R any](ctx context.Context, q *Queue, name, expression string, call 
 	if o.id != "" || o.unique != nil || o.replace || !o.begin.IsZero() || o.delay != 0 {
 		return fmt.Errorf("%s: %w", step, errNotRecurring)
 	}
-	within := o.within
-	o.within = 0
-	spec, err := q.client.spec(o)
-	if err = errors.Join(err, call.options.check()); err == nil {
-		err = q.known(ctx, o.quotas)
+	travels, err := o.call()
+	if err = errors.Join(err, q.check(travels)); err == nil {
+		err = q.knowsAll(ctx, travels)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", step, err)
 	}
+	travels.Within = 0
 	err = opened.Repeat(ctx, Recurring{
-		Name: name, Expression: expression, Zone: c.Zone, Missed: c.Missed, Alone: c.Alone, Within: stream.Duration(within),
-	}, spec)
+		Name: name, Expression: expression, Zone: c.Zone, Missed: c.Missed, Alone: c.Alone, Within: stream.Duration(o.within),
+	}, q.client.spec(travels))
 	if err != nil {
 		return fmt.Errorf("asyncnats: %w", err)
 	}

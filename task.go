@@ -3,9 +3,6 @@ package asyncnats
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"slices"
 	"time"
 
 	"github.com/asyncnats/asyncnats/job"
@@ -24,47 +21,6 @@ type None struct{}
 type Task[A, R any] struct {
 	options  options
 	uniqueBy func(A) any
-}
-
-// options is what a task or a call says of its jobs.
-type options struct {
-	task     string
-	id       string
-	arg      any
-	timeout  time.Duration
-	keep     job.Keep
-	retry    job.Retry
-	quotas   []string
-	priority job.Priority
-	begin    time.Time
-	delay    time.Duration
-	within   time.Duration
-	unique   func() (string, error) // the key
-	replace  bool
-}
-
-// check reports a span of time that cannot be.
-func (o options) check() error {
-	if o.within < 0 {
-		return fmt.Errorf("deadline of %v after its begin: must not be negative", o.within)
-	}
-	return nil
-}
-
-// times returns when a job that is put now is to begin, the zero time for at
-// once, and until when it must have begun, the zero time for no limit.
-func (o options) times(now time.Time) (begin, deadline time.Time) {
-	begin = o.begin
-	if o.delay > 0 {
-		begin = now.Add(o.delay)
-	}
-	if o.within > 0 {
-		deadline = now.Add(o.within)
-		if begin.After(now) {
-			deadline = begin.Add(o.within)
-		}
-	}
-	return begin, deadline
 }
 
 // Define returns the task of that name: parts of letters, digits, '-' and '_',
@@ -116,6 +72,29 @@ func (t Task[A, R]) UniqueBy(f func(arg A) any) Task[A, R] {
 	return t
 }
 
+// Queue names the queue that the jobs are put on where they are parts of a
+// composition or callbacks; by default it is that of the job they belong to. What is
+// put by itself is put on the queue that [Put] is given.
+func (t Task[A, R]) Queue(name string) Task[A, R] { t.options.queue = name; return t }
+
+// OnSuccess is [Call.OnSuccess] for all jobs of the task.
+func (t Task[A, R]) OnSuccess(c Callback[R]) Task[A, R] {
+	t.options = after(t.options, job.OnSuccess, c)
+	return t
+}
+
+// OnFailure is [Call.OnFailure] for all jobs of the task.
+func (t Task[A, R]) OnFailure(c Callback[job.Failure]) Task[A, R] {
+	t.options = after(t.options, job.OnFailure, c)
+	return t
+}
+
+// OnDone is [Call.OnDone] for all jobs of the task.
+func (t Task[A, R]) OnDone(c Callback[Outcome[R]]) Task[A, R] {
+	t.options = after(t.options, job.OnAny, c)
+	return t
+}
+
 // Call returns the task with its argument, to be put on a queue.
 func (t Task[A, R]) Call(arg A) Call[R] {
 	options := t.options
@@ -143,13 +122,17 @@ func (t Task[A, R]) Handle(f func(ctx context.Context, arg A) (R, error)) job.Ha
 			if err != nil {
 				return job.Value{}, err
 			}
-			value, err := encodeValue(result, encoded.Encoding)
-			if err != nil {
-				return job.Value{}, job.Invalidf("result of task %s: %v", t.options.task, err)
-			}
-			return value, nil
+			return t.encodeResult(result, encoded.Encoding)
 		},
 	}
+}
+
+func (t Task[A, R]) encodeResult(result any, encoding job.Encoding) (job.Value, error) {
+	value, err := encodeValue(result, encoding)
+	if err != nil {
+		return job.Value{}, job.Invalidf("result of task %s: %v", t.options.task, err)
+	}
+	return value, nil
 }
 
 // Call is a task with its argument and options, whose job returns an R. It is
@@ -197,6 +180,9 @@ func (c Call[R]) In(d time.Duration) Call[R] {
 // Within is [Task.Within] for this call.
 func (c Call[R]) Within(d time.Duration) Call[R] { c.options.within = d; return c }
 
+// Queue is [Task.Queue] for this call.
+func (c Call[R]) Queue(name string) Call[R] { c.options.queue = name; return c }
+
 // Unique lets no second job of the task and key exist: a put is refused with
 // [ErrExists], and the handle of the one there is, until that is completed, or
 // gone in any other way. It chooses the job's ID, so that [Call.ID] is not used
@@ -217,38 +203,6 @@ func (c Call[R]) Replace() Call[R] { c.options.replace = true; return c }
 // put replaces the job before it, as [Call.Replace] does, and moves the time
 // ([Call.In]).
 func (c Call[R]) Debounce(d time.Duration) Call[R] { return c.In(d).Replace() }
-
-// jobID returns the ID that the call chooses, empty for none.
-func (o options) jobID() (job.ID, error) {
-	switch {
-	case o.unique != nil && o.id != "":
-		return "", fmt.Errorf("ID %s: a unique job has an ID of its own", o.id)
-	case o.unique != nil:
-		key, err := o.unique()
-		if err != nil {
-			return "", fmt.Errorf("key of a unique job: %w", err)
-		}
-		return job.UniqueID(o.task, key), nil
-	case o.id != "":
-		return job.ParseID(o.id)
-	case o.replace:
-		return "", errors.New("a job can replace another only by its ID: choose one, or make it unique")
-	}
-	return "", nil
-}
-
-// quotaNames returns the names sorted, each once; nil for none.
-func quotaNames(names []string) []string {
-	return slices.Compact(slices.Sorted(slices.Values(names)))
-}
-
-func (o options) encode() (job.Value, error) {
-	value, err := encodeValue(o.arg, job.MsgPack)
-	if err != nil {
-		return job.Value{}, fmt.Errorf("argument of %s: %w", o.task, err)
-	}
-	return value, nil
-}
 
 func encodeValue(v any, encoding job.Encoding) (job.Value, error) {
 	switch given := v.(type) {

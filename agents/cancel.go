@@ -88,20 +88,30 @@ func (a *attempt) cancelled() {
 }
 
 // pay pays what a job owes whose outcome is recorded: it gives back its slots,
-// and then calls it completed.
+// puts its callbacks, and then calls it completed. again says that somebody may
+// have begun with that.
 //
-// A crash between the two leaves state Callbacks, and its message, whose next
-// receiver does it again.
-func (a *attempt) pay() {
+// A crash between leaves state Callbacks, and its message, whose next receiver does
+// it again.
+func (a *attempt) pay(again bool) {
 	if err := a.release(); err != nil {
 		a.log("job left to be delivered again: its slots cannot be given back", err)
 		return
 	}
-	record := a.last
-	record.State = job.Completed
+	queue := a.runner.config.Queue
 	for {
+		record := a.last
 		err := a.exchange(func(ctx context.Context) error {
-			_, err := a.runner.config.Queue.Write(ctx, a.lease.ID, record, a.revision, a.spec.Keep)
+			return queue.PutCallbacks(ctx, a.lease.ID, a.spec, record, again)
+		})
+		if err != nil {
+			a.log("job left to be delivered again: its callbacks cannot be put", err)
+			return
+		}
+		again = true
+		record.State = job.Completed
+		err = a.exchange(func(ctx context.Context) error {
+			_, err := queue.Write(ctx, a.lease.ID, record, a.revision, a.spec.Keep)
 			return err
 		}, kv.ErrConflict)
 		conflict := errors.Is(err, kv.ErrConflict)
@@ -124,7 +134,7 @@ func (a *attempt) pay() {
 // job was cancelled meanwhile, that is its outcome.
 func (a *attempt) decided(err error) {
 	if errors.Is(err, errCancelled) {
-		a.pay()
+		a.pay(true)
 		return
 	}
 	a.abandon() // no more than a word where they are given back already

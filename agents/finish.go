@@ -38,35 +38,78 @@ func (a *attempt) finish(outcome job.Outcome) {
 		a.dropped(err)
 		return
 	}
-	record := a.record(job.Completed, &outcome)
 	if !a.recorded(outcome) {
 		a.outcome = &outcome
-		a.announce(record)
+		a.announce(a.record(job.Completed, &outcome))
 		a.ack()
 		return
 	}
-	err := a.writeRecord(record)
+	record, err := a.writeOutcome(outcome)
 	if errors.Is(err, stream.ErrTooLarge) {
-		record = a.record(job.Completed, &job.Outcome{Failure: job.Invalidf("%v", err)})
-		err = a.writeRecord(record)
+		record, err = a.writeOutcome(job.Outcome{Failure: job.Invalidf("%v", err)})
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		a.decided(err)
 		return
+	case record.State == job.Callbacks:
+		a.last = record
+		a.pay(false)
+	default:
+		a.conclude(record)
 	}
-	a.conclude(record)
 	a.tell(record)
 }
 
+// writeOutcome records an outcome: as that of a completed job or, where callbacks
+// are to be put, of one that owes them.
+func (a *attempt) writeOutcome(outcome job.Outcome) (job.Record, error) {
+	return a.writeRecord(func() job.Record {
+		state := job.Completed
+		if a.owes(outcome) {
+			state = job.Callbacks
+		}
+		return a.record(state, &outcome)
+	})
+}
+
+// owes reports whether callbacks are to be put after an outcome.
+func (a *attempt) owes(outcome job.Outcome) bool {
+	takes := func(c job.Callback) bool { return c.Takes(outcome) }
+	return slices.ContainsFunc(a.spec.Callbacks, takes) || a.known() && slices.ContainsFunc(a.last.Callbacks, takes)
+}
+
 // conclude ends the message of a job whose outcome is recorded: it keeps the job
-// if it failed, tells who waits, and acks.
+// if it failed, tells who waits, and ends its message.
 func (a *attempt) conclude(record job.Record) {
 	a.outcome = record.Outcome
 	kept := a.bury(record)
 	a.announce(record)
 	if kept {
-		a.ack()
+		a.end()
 	}
+}
+
+// end ends the message of a job that is completed. That of a part goes when the
+// whole knows; the attempt does not wait for that, and gives its place back.
+//
+// A crash before leaves the message, whose next receiver does it.
+func (a *attempt) end() {
+	if !a.spec.Parent.Waits() {
+		a.ack()
+		return
+	}
+	a.runner.settle(func() {
+		err := a.exchange(func(ctx context.Context) error {
+			return a.runner.config.Queue.PayOrDisown(ctx, a.lease.ID, a.spec, false)
+		})
+		switch {
+		case err != nil:
+			a.log("part is completed, and its whole is not told yet, will be when its message comes back", err)
+		case a.lease.Held():
+			a.ack()
+		}
+	})
 }
 
 func (a *attempt) dropped(err error) {
@@ -85,9 +128,10 @@ func (a *attempt) drop() {
 }
 
 // recorded reports whether the outcome needs a record: results that nobody
-// keeps do not, unless a record was begun that has to be ended.
+// keeps do not, unless a record was begun that has to be ended, callbacks are owed,
+// or the job belongs to another, for which its record says that it is done.
 func (a *attempt) recorded(outcome job.Outcome) bool {
-	return a.spec.Keep != job.KeepNone || !outcome.Succeeded() || a.revision != 0
+	return a.spec.Keep != job.KeepNone || !outcome.Succeeded() || a.revision != 0 || a.spec.Callbacks != nil || a.spec.Parent != nil
 }
 
 // drain hands a job back that was begun and must stop.
@@ -101,7 +145,7 @@ func (a *attempt) drain() {
 	}
 	a.abandon()
 	if a.revision == 0 {
-		if err := a.writeRecord(a.record(job.Active, nil)); err != nil {
+		if _, err := a.writeRecord(func() job.Record { return a.record(job.Active, nil) }); err != nil {
 			a.log("interrupted job not handed back, comes back by itself", err)
 			return
 		}
@@ -114,10 +158,10 @@ func (a *attempt) record(state job.State, outcome *job.Outcome) job.Record {
 	record := job.Record{
 		Version: job.RecordVersion, Nonce: a.spec.Nonce, Task: a.lease.Lane.Task, Quotas: a.lease.Lane.Quotas(), Priority: a.lease.Lane.Priority, State: state,
 		Attempt: a.us, Tally: a.tally, Message: a.spec.Attempt, Outcome: outcome,
-		By: a.spec.By, Put: a.put(), Started: a.began,
+		Parent: a.spec.Parent, By: a.spec.By, Put: a.put(), Started: a.began,
 	}
 	if a.known() {
-		record.Past = a.last.Past
+		record.Past, record.Callbacks = a.last.Past, a.last.Callbacks
 	}
 	if outcome != nil {
 		record.Ended = a.ended
@@ -146,13 +190,14 @@ func (a *attempt) sign(f *job.Failure) {
 	}
 }
 
-// writeRecord writes the record at the revision that this attempt knows, while
-// the lease is held, and remembers the new revision. Writes that get no answer
-// are repeated. The error is [kv.ErrConflict] where another record is in the
+// writeRecord writes the record that build makes of what is known, at the revision
+// that this attempt knows, while the lease is held, and remembers the new revision.
+// Writes that get no answer are repeated. The error is [kv.ErrConflict] where another record is in the
 // way of a start, errReassigned where one of another attempt is in the way of
 // an outcome, and job.ErrLeaseLost where the lease ended first.
-func (a *attempt) writeRecord(record job.Record) error {
+func (a *attempt) writeRecord(build func() job.Record) (job.Record, error) {
 	for {
+		record := build()
 		var revision uint64
 		err := a.exchange(func(ctx context.Context) (err error) {
 			revision, err = a.runner.config.Queue.Write(ctx, a.lease.ID, record, a.revision, a.spec.Keep)
@@ -161,12 +206,12 @@ func (a *attempt) writeRecord(record job.Record) error {
 		switch {
 		case err == nil:
 			a.revision = revision
-			return nil
+			return record, nil
 		case !errors.Is(err, kv.ErrConflict):
-			return err
+			return record, err
 		}
 		if done, err := a.inTheWay(record); done || err != nil {
-			return err
+			return record, err
 		}
 	}
 }
@@ -182,6 +227,10 @@ func (a *attempt) inTheWay(ours job.Record) (done bool, err error) {
 	case found && record.Nonce == ours.Nonce && record.Attempt.Same(a.us) && record.State == ours.State:
 		a.revision = revision
 		return true, nil
+	case found && record.Nonce == ours.Nonce && record.Attempt.Same(a.us), // callbacks were added since
+		found && record.Nonce == ours.Nonce && record.State == job.Pending:
+		a.last, a.revision = record, revision
+		return false, nil
 	case found && record.Nonce == ours.Nonce && record.State == job.Callbacks && record.Stopped() && ours.State != job.Active:
 		a.last, a.revision = record, revision
 		return false, errCancelled

@@ -117,6 +117,7 @@ func (a *attempt) perform(ctx context.Context, invalid error) {
 	defer a.runner.jobs.remove(a)
 	defer a.observe()()
 	result, err := a.run(ctx)
+	call, delegates := job.Delegated(err)
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, job.ErrLeaseLost):
 		a.drop()
@@ -124,6 +125,8 @@ func (a *attempt) perform(ctx context.Context, invalid error) {
 		a.cancelled()
 	case err == nil:
 		a.finish(job.Outcome{Result: result})
+	case delegates:
+		a.delegate(call)
 	case errors.Is(cause, job.ErrDraining):
 		a.drain()
 	default:
@@ -143,7 +146,7 @@ func (a *attempt) settle(next step) (run bool) {
 			return false
 		}
 		if a.bury(a.last) {
-			a.ack()
+			a.end()
 		}
 	case stepAbort:
 		a.finish(job.Outcome{Failure: &job.Failure{
@@ -155,7 +158,9 @@ func (a *attempt) settle(next step) (run bool) {
 	case stepEarly:
 		a.wait()
 	case stepPay:
-		a.pay()
+		a.pay(true)
+	case stepWait:
+		a.park()
 	case stepSchedule:
 		a.postpone(a.last)
 	case stepDrop:
@@ -210,7 +215,7 @@ func (a *attempt) begin() step {
 		if a.known() {
 			a.us.Number = record.Attempt.Number + 1
 		}
-		err := a.writeRecord(a.record(job.Active, nil))
+		_, err := a.writeRecord(func() job.Record { return a.record(job.Active, nil) })
 		if errors.Is(err, kv.ErrConflict) {
 			continue
 		}
@@ -255,7 +260,7 @@ func (a *attempt) run(ctx context.Context) (result job.Value, err error) {
 func (a *attempt) look(ctx context.Context) error {
 	queue := a.runner.config.Queue
 	record, _, found, err := queue.PeekRecord(ctx, a.lease.ID)
-	if err == nil && found && record.Nonce == a.spec.Nonce && !record.Attempt.Same(a.us) {
+	if err == nil && found && record.Nonce == a.spec.Nonce && !record.Attempt.Same(a.us) && record.State != job.Pending {
 		switch {
 		case record.Stopped():
 			return job.ErrCancelled

@@ -24,6 +24,8 @@ const (
 	stepSchedule
 	// stepDrop: another message of the job goes on; this one is left over.
 	stepDrop
+	// stepWait: it waits for the job that it was delegated to.
+	stepWait
 	// stepLeave: the record is in a state that this release does not know how
 	// to go on from; the delivery is left to another dispatcher.
 	stepLeave
@@ -55,7 +57,9 @@ func resume(spec job.Spec, us job.Attempt, record job.Record, found, late bool) 
 		return stepAck, tally
 	case job.Callbacks:
 		return stepPay, tally
-	case job.Retrying:
+	case job.Waiting:
+		return stepWait, tally
+	case job.Pending, job.Retrying: // pending: callbacks were added to it
 		return begin, tally
 	case job.Active:
 		if record.Attempt.Same(us) {

@@ -45,7 +45,10 @@ func TestResume(t *testing.T) {
 		"late for a retry":                     {late: true, attempt: 1, found: true, record: job.Record{Nonce: ours, State: job.Retrying, Message: 1}, want: stepExpire},
 		"begun in time, interrupted":           {late: true, found: true, record: job.Record{Nonce: ours, State: job.Active, Attempt: them}, want: stepRun, interrupts: 1},
 		"late, and completed":                  {late: true, found: true, record: job.Record{Nonce: ours, State: job.Completed}, want: stepAck},
-		"a state that this release cannot use": {found: true, record: job.Record{Nonce: ours, State: job.Waiting}, want: stepLeave},
+		"waits for another":                    {found: true, record: job.Record{Nonce: ours, State: job.Waiting, Attempt: them, Tally: job.Tally{Interrupts: 1}}, want: stepWait, interrupts: 1},
+		"callbacks were added before it began": {found: true, record: job.Record{Nonce: ours, State: job.Pending}, want: stepRun},
+		"late, callbacks were added":           {late: true, found: true, record: job.Record{Nonce: ours, State: job.Pending}, want: stepExpire},
+		"a state that this release cannot use": {found: true, record: job.Record{Nonce: ours, State: "frozen"}, want: stepLeave},
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec := job.Spec{Nonce: ours, Retry: row.retry, Attempt: row.attempt}

@@ -74,16 +74,19 @@ func (a *attempt) runAgain(failure *job.Failure, due time.Time) {
 			return
 		}
 	}
-	record := a.record(job.Retrying, nil)
-	record.Due, record.Ended = due, a.ended
-	if failure != nil {
-		a.sign(failure)
-		record.Failed(*failure)
-	}
-	if !due.IsZero() {
-		record.Message = a.us.Number
-	}
-	if err := a.writeRecord(record); err != nil {
+	record, err := a.writeRecord(func() job.Record {
+		record := a.record(job.Retrying, nil)
+		record.Due, record.Ended = due, a.ended
+		if failure != nil {
+			a.sign(failure)
+			record.Failed(*failure)
+		}
+		if !due.IsZero() {
+			record.Message = a.us.Number
+		}
+		return record
+	})
+	if err != nil {
 		a.decided(err)
 		return
 	}

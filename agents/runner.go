@@ -65,6 +65,7 @@ type Runner struct {
 	// whom it is not known yet whether they must wait for a slot.
 	admissions, entering int
 	refusing             int // jobs that are handed back now
+	settling             int // parts that are completed and of which their wholes are told now
 	early                []early
 	lanes                []*laneState
 	next                 int           // the lane whose turn it is
@@ -166,7 +167,7 @@ func (r *Runner) Run(intake, work context.Context) {
 			return
 		}
 		r.box.Run()
-		if r.stopped && r.running == 0 && r.admissions == 0 && r.refusing == 0 && r.quiet() {
+		if r.stopped && r.running == 0 && r.admissions == 0 && r.refusing == 0 && r.settling == 0 && r.quiet() {
 			r.closeTaps()
 			return
 		}
@@ -423,6 +424,16 @@ func (r *Runner) refuse(lease *stream.Lease) {
 	go func() {
 		r.handBack(lease)
 		r.box.Post(func() { r.refusing-- })
+	}()
+}
+
+// settle does what is left to do for a job that needs no place any more, in the
+// background.
+func (r *Runner) settle(do func()) {
+	r.box.Post(func() { r.settling++ })
+	go func() {
+		do()
+		r.box.Post(func() { r.settling-- })
 	}()
 }
 

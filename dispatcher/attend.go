@@ -20,6 +20,8 @@ func (s *station) act(ctx context.Context, due stream.Due) error {
 	switch due.Kind {
 	case stream.TimerDeadline:
 		return s.queue.Expire(ctx, due)
+	case stream.TimerAdvance:
+		return s.queue.AdvanceDue(ctx, due, s.link.Clock.Now())
 	case stream.TimerCron:
 		return s.queue.Tick(ctx, due, s.link.Clock.Now())
 	}

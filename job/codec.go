@@ -160,3 +160,27 @@ func encode(v any) ([]byte, error) {
 func strict(d *msgpack.Decoder) { d.DisallowUnknownFields(true) }
 
 func lenient(*msgpack.Decoder) {}
+
+// EncodeCalls writes parts of a composition.
+func EncodeCalls(calls []Call) ([]byte, error) {
+	data, err := encode(calls)
+	if err != nil {
+		return nil, fmt.Errorf("encode parts: %w", err)
+	}
+	return data, nil
+}
+
+// DecodeCalls reads parts of a composition. Keys that this version does not know
+// are refused, as those of a body are.
+func DecodeCalls(data []byte) ([]Call, error) {
+	var calls []Call
+	if err := unpack(data, &calls, strict); err != nil {
+		return nil, fmt.Errorf("parts cannot be read: %w", err)
+	}
+	for i, call := range calls {
+		if err := call.Check(); err != nil {
+			return nil, fmt.Errorf("part %d: %w", i, err)
+		}
+	}
+	return calls, nil
+}

@@ -38,6 +38,12 @@ type Record struct {
 	// Past holds the Failures of attempts that were tried again, the last
 	// [MaxPast] in order, without their stacks.
 	Past []Failure `msgpack:"past,omitempty" json:"past,omitempty"`
+	// Callbacks are those that were added after the job was put.
+	Callbacks []Callback `msgpack:"callbacks,omitempty" json:"-"`
+	// Parts is what the job waits for, or has waited for.
+	Parts *Parts `msgpack:"parts,omitempty" json:"parts,omitempty"`
+	// Parent is the job for which this one was put; nil for none.
+	Parent *Parent `msgpack:"parent,omitempty" json:"parent,omitempty"`
 	// Outcome is set in states Callbacks and Completed.
 	Outcome *Outcome `msgpack:"outcome,omitempty" json:"outcome,omitempty"`
 

@@ -48,6 +48,13 @@ type Spec struct {
 	// claims this one looks at the record first.
 	Again bool `msgpack:"again,omitempty"`
 
+	// Callbacks are put, in order, when the job has its outcome.
+	Callbacks []Callback `msgpack:"callbacks,omitempty"`
+	// Parts is what a composition consists of; nil for a task.
+	Parts *Parts `msgpack:"parts,omitempty"`
+	// Parent is the job for which this one was put; nil for none.
+	Parent *Parent `msgpack:"parent,omitempty"`
+
 	// By is who put the job: a dispatcher's UUID, a client's name.
 	// zc.async: assignerUUID (FEATURES 11, b2).
 	By string `msgpack:"by,omitempty"`
@@ -87,9 +94,35 @@ func (s Spec) Check() error {
 	if !s.Deadline.IsZero() && s.Deadline.Before(s.Begin) {
 		errs = append(errs, fmt.Errorf("deadline %s lies before begin %s: must not", s.Deadline.Format(time.RFC3339Nano), s.Begin.Format(time.RFC3339Nano)))
 	}
+	for _, callback := range s.Callbacks {
+		errs = append(errs, callback.Check())
+	}
+	if s.Parts != nil {
+		errs = append(errs, s.checkParts())
+	}
 	if s.Attempt < 0 {
 		errs = append(errs, fmt.Errorf("attempt %d is negative", s.Attempt))
 	}
+	return errors.Join(errs...)
+}
+
+// checkParts reports what is wrong with a composition. It runs no code, holds no
+// slot and is not tried again: its parts are.
+func (s Spec) checkParts() error {
+	errs := []error{s.Parts.Check()}
+	if s.Task != string(s.Parts.Form) {
+		errs = append(errs, fmt.Errorf("composition %s is called %q", s.Parts.Form, s.Task))
+	}
+	refuse := func(set bool, what string) {
+		if set {
+			errs = append(errs, fmt.Errorf("a composition has no %s: give it to its parts", what))
+		}
+	}
+	refuse(s.Quotas != nil, "quotas")
+	refuse(s.Priority != Normal, "priority")
+	refuse(s.Timeout != 0, "timeout")
+	refuse(s.Retry != Retry{}, "retry policy")
+	refuse(!s.Arg.IsNone(), "argument")
 	return errors.Join(errs...)
 }
 

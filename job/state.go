@@ -42,6 +42,7 @@ var Transitions = []Transition{
 	{Pending, Assigned, "claimed by an agent"},
 	{Pending, Callbacks, "cancelled"},
 	{Pending, Completed, "its deadline passed"},
+	{Pending, Waiting, "a composition, its parts are put"},
 	{Assigned, Pending, "handed back unstarted, or its worker died"},
 	{Assigned, Active, "started, where a record must come first"},
 	{Assigned, Completed, "outcome recorded"},
@@ -56,8 +57,7 @@ var Transitions = []Transition{
 	{Retrying, Pending, "due"},
 	{Retrying, Callbacks, "cancelled"},
 	{Retrying, Completed, "its deadline passed"},
-	{Waiting, Callbacks, "the jobs it waits for ended, something owed"},
-	{Waiting, Completed, "the jobs it waits for ended"},
+	{Waiting, Callbacks, "the jobs it waits for ended, or it was cancelled"},
 	{Callbacks, Completed, "nothing owed any more"},
 }
 

@@ -12,11 +12,11 @@ import (
 // is written here a second time.
 func TestTransitions(t *testing.T) {
 	legal := map[job.State][]job.State{
-		job.Pending:   {job.Assigned, job.Callbacks, job.Completed},
+		job.Pending:   {job.Assigned, job.Callbacks, job.Completed, job.Waiting},
 		job.Assigned:  {job.Pending, job.Active, job.Completed, job.Callbacks, job.Retrying, job.Waiting},
 		job.Active:    {job.Active, job.Completed, job.Callbacks, job.Retrying, job.Waiting},
 		job.Retrying:  {job.Pending, job.Callbacks, job.Completed},
-		job.Waiting:   {job.Callbacks, job.Completed},
+		job.Waiting:   {job.Callbacks},
 		job.Callbacks: {job.Completed},
 		job.Completed: nil,
 	}

@@ -14,6 +14,9 @@ import (
 	"github.com/asyncnats/asyncnats/kv"
 )
 
+// advanceAfter is when somebody else goes on with a job whose canceller died.
+const advanceAfter = 5 * time.Second
+
 // herePatience is how long the dispatcher that has a job may take to say so.
 const herePatience = 250 * time.Millisecond
 
@@ -41,16 +44,21 @@ type Cancelled struct {
 // A crash after the record is written leaves state Callbacks, and the message:
 // whoever is given that, or cancels again, goes on from there.
 func (q *Queue) Cancel(ctx context.Context, id job.ID, nonce job.Nonce) (Cancelled, error) {
-	cancelled, err := q.stop(ctx, id, nonce, stopping{
-		kind: job.KindCancelled,
-		failure: func(record job.Record) *job.Failure {
-			return &job.Failure{Kind: job.KindCancelled, Message: fmt.Sprintf("it was %s", record.State)}
-		},
-	})
+	cancelled, err := q.stop(ctx, id, nonce, cancelling())
 	if err != nil {
 		err = fmt.Errorf("cancel job %s in queue %s: %w", id, q.names.queue, err)
 	}
 	return cancelled, err
+}
+
+// cancelling is how a job is cancelled.
+func cancelling() stopping {
+	return stopping{
+		kind: job.KindCancelled,
+		failure: func(record job.Record) *job.Failure {
+			return &job.Failure{Kind: job.KindCancelled, Message: fmt.Sprintf("it was %s", record.State)}
+		},
+	}
 }
 
 // stopping is how a job is ended by somebody who does not perform it.
@@ -60,6 +68,8 @@ type stopping struct {
 	// began refuses, with errBegan, to end a job that was begun; else that is
 	// no hindrance.
 	began bool
+	// over says that the job is a part for which nobody waits any more.
+	over bool
 
 	// token tells this stopping from another of the same job, in its record; was
 	// is the state that it found the job in.
@@ -121,12 +131,12 @@ func (q *Queue) stopOnce(ctx context.Context, id job.ID, nonce job.Nonce, how *s
 		return Cancelled{}, errBegan
 	}
 	if !known {
-		record = job.Record{
-			Version: job.RecordVersion, Nonce: current, Task: message.Lane.Task, Quotas: message.Lane.Quotas(), Priority: message.Lane.Priority,
-			State: job.Pending, Message: spec.Attempt, By: spec.By, Put: message.Stored,
-		}
+		record = q.recordOfMessage(message, spec, job.Record{})
 	}
 	if !stopped {
+		if err := q.setAdvance(ctx, id, record); err != nil {
+			return Cancelled{}, err
+		}
 		now := time.Now()
 		failure := how.failure(record)
 		failure.Attempt, failure.At = record.Attempt.Number, now
@@ -142,7 +152,7 @@ func (q *Queue) stopOnce(ctx context.Context, id job.ID, nonce job.Nonce, how *s
 	if ours {
 		out.State = how.was
 	}
-	out, err = q.settle(ctx, id, spec, record, revision, out)
+	out, err = q.settle(ctx, id, spec, record, revision, out, how.over)
 	if err == nil && !ours {
 		err = ErrCompleted // somebody else has stopped it before
 	}
@@ -151,7 +161,7 @@ func (q *Queue) stopOnce(ctx context.Context, id job.ID, nonce job.Nonce, how *s
 
 // settle has somebody pay what a job owes that was stopped: the dispatcher that has it
 // or, where it surely has none, itself.
-func (q *Queue) settle(ctx context.Context, id job.ID, spec job.Spec, record job.Record, revision uint64, out Cancelled) (Cancelled, error) {
+func (q *Queue) settle(ctx context.Context, id job.ID, spec job.Spec, record job.Record, revision uint64, out Cancelled, over bool) (Cancelled, error) {
 	message, stored, err := q.findLatest(ctx, id)
 	if err != nil {
 		return Cancelled{}, err
@@ -167,6 +177,9 @@ func (q *Queue) settle(ctx context.Context, id job.ID, spec job.Spec, record job
 		}
 		return Cancelled{}, ErrCompleted
 	}
+	if stored && (message.Waits || record.Parts != nil) {
+		return out, q.publish(ctx, q.names.advanceMessage(id, out.Nonce, time.Time{}, time.Time{}))
+	}
 	given, err := q.given(ctx, message, stored)
 	if err != nil {
 		return Cancelled{}, err
@@ -180,10 +193,13 @@ func (q *Queue) settle(ctx context.Context, id job.ID, spec job.Spec, record job
 	if out.Here || stored && out.State == job.Active {
 		return out, nil
 	}
+	if err := q.PutCallbacks(ctx, id, spec, record, true); err != nil {
+		return Cancelled{}, err
+	}
 	record.State = job.Completed
-	if stored && !record.EndedAs(job.KindCancelled) {
-		if err := q.Bury(ctx, id, job.Dead{Version: job.DeadVersion, Body: message.Body, Record: record}); errors.Is(err, ErrUnanswered) {
-			return Cancelled{}, err // what else is wrong holds up nothing
+	if stored {
+		if err := q.buryFailed(ctx, id, message.Body, record); err != nil {
+			return Cancelled{}, err
 		}
 	}
 	if _, err := q.Write(ctx, id, record, revision, spec.Keep); err != nil && !errors.Is(err, kv.ErrConflict) {
@@ -191,7 +207,35 @@ func (q *Queue) settle(ctx context.Context, id job.ID, spec job.Spec, record job
 	}
 	_ = q.Announce(id, record) // who misses it reads the record
 	q.DropDeadline(id, spec)
+	if err := q.PayOrDisown(ctx, id, spec, over); err != nil {
+		return Cancelled{}, err
+	}
 	return out, q.removeAll(ctx, id, out.Nonce)
+}
+
+// setAdvance sees to it that somebody pays what a job owes that waits for others
+// and is about to be stopped, should whoever stops it die.
+func (q *Queue) setAdvance(ctx context.Context, id job.ID, record job.Record) error {
+	if record.State != job.Waiting {
+		return nil
+	}
+	at := time.Now().Add(advanceAfter)
+	return q.publish(ctx, q.names.timerMessage(Timer{TimerAdvance, string(id), record.Nonce}, at, at))
+}
+
+// PayOrDisown tells the job that waits for a part that this is completed, where it
+// is one; where nobody waits any more, which over says where it is known, the record
+// of the part lives from now on as long as it says itself. It may be repeated.
+func (q *Queue) PayOrDisown(ctx context.Context, id job.ID, spec job.Spec, over bool) error {
+	if !spec.Parent.Waits() {
+		return nil
+	}
+	if !over {
+		if err := q.ns.Pay(ctx, *spec.Parent); !errors.Is(err, ErrOver) {
+			return err
+		}
+	}
+	return q.disown(ctx, id, spec.Nonce, spec.Keep)
 }
 
 // given reports whether a job's message may have been given to a dispatcher.

@@ -74,7 +74,7 @@ func TestProblems(t *testing.T) {
 		"as made":        {func(*jetstream.StreamConfig) {}, ""},
 		"lacks meta":     {func(c *jetstream.StreamConfig) { c.Subjects = c.Subjects[1:] }, "lacks subject async.media.meta"},
 		"lacks wait":     {func(c *jetstream.StreamConfig) { c.Subjects = slices.Delete(c.Subjects, 3, 4) }, "lacks subject async.media.wait.*.*"},
-		"lacks due":      {func(c *jetstream.StreamConfig) { c.Subjects = c.Subjects[:5] }, "lacks subject async.media.due.*.*.*"},
+		"lacks due":      {func(c *jetstream.StreamConfig) { c.Subjects = c.Subjects[:6] }, "lacks subject async.media.due.*.*.*"},
 		"retention":      {func(c *jetstream.StreamConfig) { c.Retention = jetstream.LimitsPolicy }, "has retention Limits, needs WorkQueue"},
 		"age":            {func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, "has max age 1h0m0s, needs none"},
 		"per subject":    {func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 1 }, "has a limit of 1 messages per subject"},

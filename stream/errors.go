@@ -19,6 +19,10 @@ var (
 	ErrNoRecurring = errors.New("no such recurring job")
 	// ErrAssigned: the job was given to a dispatcher already.
 	ErrAssigned = errors.New("a dispatcher was given the job already")
+	// ErrOver: nobody waits for the part of a composition, or not any more.
+	ErrOver = errors.New("nobody waits for it any more")
+	// ErrNotKept: the job keeps no result.
+	ErrNotKept = errors.New("the job keeps no result: give it its callbacks when it is put")
 	// ErrCompleted: the job is over.
 	ErrCompleted = errors.New("the job is over")
 	// ErrTooLarge: a body is larger than the server takes. The error is a

@@ -14,6 +14,7 @@ import (
 //	async.<queue>.job.<lane>.<id>     a pending job
 //	async.<queue>.later.<lane>.<id>   a schedule that will become that job
 //	async.<queue>.wait.<lane>.<id>    a job that waits for other jobs
+//	async.<queue>.parts.<id>.<nonce>.<chunk>  parts of a job that waits, not put yet
 //	async.<queue>.timer.<kind>.<of>.<nonce>  a schedule that the dispatchers act upon
 //	async.<queue>.due.<kind>.<of>.<nonce>    the same when it has fired
 //	async.<queue>.done.<id>           not stored: an outcome was recorded
@@ -102,7 +103,7 @@ func (n names) meta() string { return n.subject("meta") }
 
 // stored lists the subjects of the queue's stream.
 func (n names) stored() []string {
-	return []string{n.meta(), n.subject("job.*.*"), n.subject("later.*.*"), n.subject("wait.*.*"), n.timers(), n.dues()}
+	return []string{n.meta(), n.subject("job.*.*"), n.subject("later.*.*"), n.waits(), n.chunks(), n.timers(), n.dues()}
 }
 
 func (n names) job(lane Lane, id job.ID) string {
@@ -112,6 +113,25 @@ func (n names) job(lane Lane, id job.ID) string {
 func (n names) later(lane Lane, id job.ID) string {
 	return n.subject("later", lane.Token(), string(id))
 }
+
+// wait is the subject of a job that waits for others.
+func (n names) wait(lane Lane, id job.ID) string {
+	return n.subject("wait", lane.Token(), string(id))
+}
+
+// waits matches every job that waits for others.
+func (n names) waits() string { return n.subject("wait.*.*") }
+
+// chunk is the subject of some parts of a job. It is as deep as that of a timer.
+func (n names) chunk(id job.ID, base job.Nonce, chunk string) string {
+	return n.subject("parts", string(id), base.String(), chunk)
+}
+
+// chunksOf matches all parts of a job.
+func (n names) chunksOf(id job.ID) string { return n.subject("parts", string(id), "*", "*") }
+
+// chunks matches the parts of all jobs.
+func (n names) chunks() string { return n.subject("parts.*.*.*") }
 
 // timer is the subject of a timer until it fires. It is deeper than those of
 // jobs, so that no wildcard finds it that looks for an ID.

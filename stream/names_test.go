@@ -46,7 +46,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}
-	stored := []string{"async.media.meta", "async.media.job.*.*", "async.media.later.*.*", "async.media.wait.*.*", "async.media.timer.*.*.*", "async.media.due.*.*.*"}
+	stored := []string{"async.media.meta", "async.media.job.*.*", "async.media.later.*.*", "async.media.wait.*.*", "async.media.parts.*.*.*", "async.media.timer.*.*.*", "async.media.due.*.*.*"}
 	if diff := cmp.Diff(stored, n.stored()); diff != "" {
 		t.Errorf("stored (-want +got):\n%s", diff)
 	}

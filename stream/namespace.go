@@ -22,8 +22,10 @@ const DefaultKeep = 24 * time.Hour
 // Namespace is one system: its queues, and the buckets they share. Creating a
 // queue creates the buckets; nothing else does.
 type Namespace struct {
-	js   jetstream.JetStream
-	name string
+	js       jetstream.JetStream
+	name     string
+	payments payments
+	queues   queues
 }
 
 // buckets are what the queues of a namespace share.

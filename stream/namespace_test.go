@@ -170,7 +170,7 @@ func TestForeignStream(t *testing.T) {
 		_, opened := ns.Queue(t.Context(), "media")
 		for _, err := range []error{created, opened} {
 			found, ok := errors.AsType[*ConfigError](err)
-			if !ok || found.What != "stream ASYNC_media" || len(found.Problems) != 11 {
+			if !ok || found.What != "stream ASYNC_media" || len(found.Problems) != 12 {
 				t.Errorf("%v, want a ConfigError with everything that is wrong", err)
 			}
 		}

@@ -41,14 +41,47 @@ type Entry struct {
 	// another may take its own until it is due.
 	Replaces bool
 	Spec     job.Spec
+
+	beside []besides // what is stored with it
 }
 
 func (e Entry) lane() Lane { return LaneOf(e.Spec.Task, e.Spec.Quotas, e.Spec.Priority) }
 
+// prepared returns the entry of a composition with its parts as they are stored.
+func (e Entry) prepared() (Entry, error) {
+	if e.Spec.Parts == nil || e.beside != nil {
+		return e, nil
+	}
+	parts := *e.Spec.Parts
+	parts.Base = e.Spec.Nonce
+	parts, beside, err := stow(e.ID, parts)
+	e.Spec.Parts, e.beside = &parts, beside
+	return e, err
+}
+
+// size is how many messages the entry is stored as.
+func (e Entry) size() int {
+	if e.Spec.Parts == nil {
+		return 1
+	}
+	return 2 + len(e.beside)
+}
+
+// errInvalidEntry: a job that cannot be put as it is.
+var errInvalidEntry = errors.New("illegal job")
+
 func (e Entry) check() error {
 	_, err := job.ParseID(string(e.ID))
-	return errors.Join(e.Spec.Check(), err)
+	if err = errors.Join(e.Spec.Check(), err); err != nil {
+		return &invalidEntryError{err}
+	}
+	return nil
 }
+
+// invalidEntryError is errInvalidEntry, and reads like what it wraps.
+type invalidEntryError struct{ error }
+
+func (e *invalidEntryError) Unwrap() []error { return []error{e.error, errInvalidEntry} }
 
 // Put stores a job. It repeats the publish while the server does not answer,
 // until ctx ends (30 s where ctx has no deadline), and however often it does,
@@ -62,19 +95,24 @@ func (q *Queue) Put(ctx context.Context, e Entry) error {
 	if err := e.check(); err != nil {
 		return fmt.Errorf("put %s: %w", e.Spec.Task, err)
 	}
+	e, err := e.prepared()
+	if err != nil {
+		return fmt.Errorf("put %s: %w", e.Spec.Task, err)
+	}
 	ctx, cancel := withTimeout(ctx, putPatience)
 	defer cancel()
-	if err := q.Register(ctx, e.lane()); err != nil {
+	if err := q.registerOf(ctx, e); err != nil {
 		return fmt.Errorf("put %s: %w", e.Spec.Task, err)
 	}
 	for {
-		msg, err := q.message(e, 0)
+		msgs, err := q.messages(e, e.size() > 1)
 		if err != nil {
 			return fmt.Errorf("put %s: %w", e.Spec.Task, err)
 		}
 		if err = q.setDeadlines(ctx, e); err == nil {
-			err = q.publish(ctx, msg)
+			err = q.publishAll(ctx, msgs)
 		}
+		subject := msgs[0].Subject
 		switch {
 		case err == nil:
 			return nil
@@ -85,7 +123,7 @@ func (q *Queue) Put(ctx context.Context, e Entry) error {
 			}
 		case kv.Unanswered(err):
 			e.Spec.Again = true
-			if err = q.lost(ctx, e, msg.Subject, err); err == nil {
+			if err = q.lost(ctx, e, subject, err); err == nil {
 				return nil
 			}
 		}
@@ -93,9 +131,17 @@ func (q *Queue) Put(ctx context.Context, e Entry) error {
 			if errors.Is(err, ErrExists) {
 				q.DropDeadline(e.ID, e.Spec)
 			}
-			return explain(q.conn(), "put "+e.Spec.Task, err, msg.Subject)
+			return explain(q.conn(), "put "+e.Spec.Task, err, subject)
 		}
 	}
+}
+
+// registerOf registers the lane of a job; a composition has none.
+func (q *Queue) registerOf(ctx context.Context, e Entry) error {
+	if e.Spec.Parts != nil {
+		return nil
+	}
+	return q.Register(ctx, e.lane())
 }
 
 // errRepeat says that a put is to be repeated.
@@ -210,8 +256,39 @@ func tooLarge(err error) bool {
 // payload is the size of a message as the server's limits count it.
 func payload(msg *nats.Msg) int { return msg.Size() - len(msg.Subject) - len(msg.Reply) }
 
-// message makes the message of an entry, conditional on its ID being free.
-// extra is how many bytes of headers will be added to it.
+// messages makes the messages of an entry that is prepared, the first of them
+// that of the job itself. batch says that they are stored in an atomic batch.
+func (q *Queue) messages(e Entry, batch bool) ([]*nats.Msg, error) {
+	extra := 0
+	if batch {
+		extra = batchHeaders
+	}
+	msg, err := q.message(e, extra)
+	if err != nil || e.Spec.Parts == nil {
+		return []*nats.Msg{msg}, err
+	}
+	msgs := []*nats.Msg{msg}
+	for _, b := range e.beside {
+		chunk, err := q.chunkMessage(b)
+		if err != nil {
+			return nil, err
+		}
+		msgs = append(msgs, chunk)
+	}
+	return append(msgs, q.names.advanceMessage(e.ID, e.Spec.Nonce, e.Spec.Begin, time.Now())), nil
+}
+
+// limit is how many bytes a message of the queue may have, headers included.
+func (q *Queue) limit() int {
+	limit := int(q.conn().MaxPayload())
+	if q.maxMsgSize > 0 {
+		limit = min(limit, q.maxMsgSize)
+	}
+	return limit
+}
+
+// message makes the message of a job, conditional on its ID being free. extra is
+// how many bytes of headers will be added to it.
 func (q *Queue) message(e Entry, extra int) (*nats.Msg, error) {
 	body, err := job.EncodeSpec(e.Spec)
 	if err != nil {
@@ -219,20 +296,20 @@ func (q *Queue) message(e Entry, extra int) (*nats.Msg, error) {
 	}
 	msg := nats.NewMsg(q.names.job(e.lane(), e.ID))
 	msg.Data = body
-	at := aim(e.Spec)
-	if e.Replaces {
-		at = e.Spec.Begin
+	if e.Spec.Parts != nil {
+		msg.Subject = q.names.wait(e.lane(), e.ID)
+	} else {
+		at := aim(e.Spec)
+		if e.Replaces {
+			at = e.Spec.Begin
+		}
+		q.names.schedule(msg, e.lane(), e.ID, e.Spec, at, time.Now())
 	}
-	q.names.schedule(msg, e.lane(), e.ID, e.Spec, at, time.Now())
 	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.Itoa(0))
 	if e.Chosen || !e.Spec.Begin.IsZero() { // a schedule has other subjects before it is due and after
 		msg.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, q.names.anywhere(e.ID))
 	}
-	limit := int(q.conn().MaxPayload())
-	if q.maxMsgSize > 0 {
-		limit = min(limit, q.maxMsgSize)
-	}
-	if size := payload(msg) + extra; size > limit {
+	if size, limit := payload(msg)+extra, q.limit(); size > limit {
 		return nil, &TooLargeError{What: "job", Size: size, Max: limit}
 	}
 	return msg, nil
@@ -244,7 +321,10 @@ func (q *Queue) message(e Entry, extra int) (*nats.Msg, error) {
 // may have been. Each batch is repeated as Put repeats a job.
 func (q *Queue) PutMany(ctx context.Context, entries []Entry) (stored int, err error) {
 	for len(entries) > 0 {
-		batch := entries[:min(MaxBatch, len(entries))]
+		batch, err := nextBatch(entries)
+		if err != nil {
+			return stored, fmt.Errorf("put job %d: %w", stored, err)
+		}
 		if err := q.putBatch(ctx, batch); err != nil {
 			return stored, err
 		}
@@ -252,6 +332,24 @@ func (q *Queue) PutMany(ctx context.Context, entries []Entry) (stored int, err e
 		entries = entries[len(batch):]
 	}
 	return stored, nil
+}
+
+// nextBatch returns the first entries, prepared, that are stored as up to MaxBatch
+// messages; one at least.
+func nextBatch(entries []Entry) ([]Entry, error) {
+	var batch []Entry
+	size := 0
+	for _, e := range entries {
+		e, err := e.prepared()
+		if err != nil {
+			return nil, err
+		}
+		if size += e.size(); size > MaxBatch && len(batch) > 0 {
+			break
+		}
+		batch = append(batch, e)
+	}
+	return batch, nil
 }
 
 // putBatch stores one batch, wholly or not at all.
@@ -264,21 +362,21 @@ func (q *Queue) putBatch(ctx context.Context, entries []Entry) error {
 	if err := q.distinct(entries); err != nil {
 		return fmt.Errorf("put a batch of %d jobs: %w", len(entries), err)
 	}
-	msgs := make([]*nats.Msg, len(entries))
 	for again := false; ; again = true {
+		var msgs []*nats.Msg
 		for i, e := range entries {
 			e.Spec.Again = e.Spec.Again || again
 			if err := e.check(); err != nil {
 				return fmt.Errorf("put job %d of the batch: %w", i, err)
 			}
-			if err := q.Register(ctx, e.lane()); err != nil {
+			if err := q.registerOf(ctx, e); err != nil {
 				return fmt.Errorf("put job %d of the batch: %w", i, err)
 			}
-			msg, err := q.message(e, batchHeaders)
+			made, err := q.messages(e, true)
 			if err != nil {
 				return fmt.Errorf("put job %d of the batch: %w", i, err)
 			}
-			msgs[i] = msg
+			msgs = append(msgs, made...)
 		}
 		err := q.setDeadlines(ctx, entries...)
 		if err == nil {

@@ -54,6 +54,9 @@ type Stored struct {
 	// Scheduled says that the message is a schedule still, which nobody can be
 	// given.
 	Scheduled bool
+	// Waits says that the message is that of a job which waits for others, or of
+	// a composition, and nobody can be given it either.
+	Waits bool
 }
 
 // Spec decodes the body.
@@ -143,6 +146,7 @@ func (q *Queue) stored(found *jetstream.RawStreamMsg) (Stored, error) {
 	return Stored{
 		Lane: lane, ID: id, Sequence: found.Sequence, Stored: found.Time, Body: found.Data,
 		Scheduled: strings.HasPrefix(found.Subject, q.names.subject("later.")),
+		Waits:     strings.HasPrefix(found.Subject, q.names.subject("wait.")),
 	}, err
 }
 

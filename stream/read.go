@@ -3,15 +3,19 @@ package stream
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/asyncnats/asyncnats/job"
 	"github.com/asyncnats/asyncnats/kv"
 )
 
@@ -177,4 +181,99 @@ func storedMessage(reply *nats.Msg) (*jetstream.RawStreamMsg, error) {
 		Subject: reply.Header.Get(jetstream.SubjectHeader), Sequence: sequence, Time: stored, Data: reply.Data,
 		Header: reply.Header,
 	}, nil
+}
+
+// latestRecords reads the records of several keys, as of a moment during the call.
+// A key that has none is absent.
+//
+// They are read from any replica first, many at a time; what is not there, or not
+// completed, is read once more from the leader.
+func (q *Queue) latestRecords(ctx context.Context, keys []string) (map[string]kv.Entry[job.Record], error) {
+	found := make(map[string]kv.Entry[job.Record], len(keys))
+	for page := range slices.Chunk(keys, recordsAtOnce) {
+		if err := q.lastOnEach(ctx, page, found); err != nil {
+			return nil, err
+		}
+	}
+	var behind []string
+	for _, key := range keys {
+		if entry, ok := found[key]; !ok || !entry.Value.State.Final() {
+			behind = append(behind, key)
+		}
+	}
+	var mu sync.Mutex
+	err := each(behind, func(key string) error {
+		entry, err := q.buckets.records.Latest(ctx, key)
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case errors.Is(err, kv.ErrNotFound):
+			delete(found, key)
+			return nil
+		case err != nil:
+			return err
+		}
+		found[key] = entry
+		return nil
+	})
+	return found, err
+}
+
+// recordsAtOnce is how many records one request asks for. The server reads 1024 at
+// most.
+const recordsAtOnce = 500
+
+// lastOnEach reads the last record of each key, as far as the replica that answers
+// has it.
+func (q *Queue) lastOnEach(ctx context.Context, keys []string, into map[string]kv.Entry[job.Record]) error {
+	prefix := "$KV." + recordsBucket(q.ns.name) + "."
+	inbox := q.conn().NewInbox()
+	sub, err := q.conn().SubscribeSync(inbox)
+	if err != nil {
+		return err
+	}
+	defer sub.Unsubscribe()
+	if err := sub.SetPendingLimits(-1, -1); err != nil {
+		return err
+	}
+	subjects := make([]string, len(keys))
+	for i, key := range keys {
+		subjects[i] = prefix + key
+	}
+	request, err := json.Marshal(struct {
+		Batch    int      `json:"batch"`
+		Bytes    int      `json:"max_bytes"`
+		Subjects []string `json:"multi_last"`
+	}{len(keys), pageBytes, subjects})
+	if err != nil {
+		return err
+	}
+	if err := q.conn().PublishRequest(kv.APIPrefix(q.ns.js)+"DIRECT.GET.KV_"+recordsBucket(q.ns.name), inbox, request); err != nil {
+		return err
+	}
+	page, _, err := q.page(ctx, sub)
+	if err != nil {
+		return err
+	}
+	for _, message := range page {
+		record, err := job.DecodeRecord(message.Data)
+		if err != nil {
+			continue // a marker; or whoever reads it from the leader will say what is wrong
+		}
+		key := strings.TrimPrefix(message.Subject, prefix)
+		into[key] = kv.Entry[job.Record]{Key: key, Value: record, Revision: message.Sequence, Written: message.Time}
+	}
+	return nil
+}
+
+// purge removes the messages on a subject with wildcards.
+func (q *Queue) purge(ctx context.Context, subject string) error {
+	stream, err := q.ns.js.Stream(ctx, q.names.stream())
+	if err == nil {
+		err = stream.Purge(ctx, jetstream.WithPurgeSubject(subject))
+	}
+	if err != nil {
+		return explain(q.conn(), "purge "+subject, err)
+	}
+	return nil
 }

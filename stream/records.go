@@ -43,11 +43,12 @@ func (q *Queue) recordOf(id job.ID, entry kv.Entry[job.Record], err error) (job.
 //
 // A completed record lives for as long as keep says, and at least twice the
 // ack wait, for a redelivery must find it; a Failure lives as by default where
-// results are not kept, since somebody has to hear of it. Any other record lives
-// until it is replaced.
+// results are not kept, since somebody has to hear of it. That of a part lives
+// until the whole is completed, and then as long as that of the whole. Any other
+// record lives until it is replaced.
 func (q *Queue) Write(ctx context.Context, id job.ID, record job.Record, revision uint64, keep job.Keep) (uint64, error) {
 	ttl := kv.Forever
-	if record.State.Final() {
+	if record.State.Final() && !record.Parent.Waits() {
 		if keep == job.KeepNone && record.Outcome != nil && !record.Outcome.Succeeded() {
 			keep = job.KeepDefault
 		}

@@ -186,7 +186,7 @@ func (q *Queue) alone(ctx context.Context, r Recurring, ticks []time.Time, last 
 // chain has not gone on yet. A job that is there already, put by a chain that
 // was replaced, is left out.
 func (q *Queue) goOn(ctx context.Context, r Recurring, spec job.Spec, due Due, ticks []time.Time, next, now time.Time) error {
-	if err := q.Register(ctx, LaneOf(spec.Task, spec.Quotas, spec.Priority)); err != nil {
+	if err := q.registerOf(ctx, Entry{Spec: spec}); err != nil {
 		return err
 	}
 	last := due.last
@@ -245,6 +245,10 @@ func (q *Queue) tickMessages(r Recurring, spec job.Spec, tick, now time.Time) ([
 		msgs = append(msgs, q.names.timerMessage(deadlineOf(e.ID, spec.Nonce), spec.Deadline, spec.Deadline))
 	}
 	e.Spec = spec
-	msg, err := q.message(e, batchHeaders)
-	return append(msgs, msg), err
+	e, err := e.prepared()
+	if err != nil {
+		return nil, err
+	}
+	made, err := q.messages(e, true)
+	return append(msgs, made...), err
 }

@@ -27,6 +27,8 @@ type TimerKind string
 const (
 	// TimerDeadline ends a job that has not begun: see [Queue.Expire].
 	TimerDeadline TimerKind = "deadline"
+	// TimerAdvance goes on with a job that waits for others: see [Queue.Advance].
+	TimerAdvance TimerKind = "advance"
 	// TimerCron puts the next job of a recurring one: see [Queue.Tick].
 	TimerCron TimerKind = "cron"
 )
@@ -43,6 +45,16 @@ func (n names) timerMessage(t Timer, fires, due time.Time) *nats.Msg {
 	msg := nats.NewMsg("")
 	fireAt(msg, n.timer(t), n.due(t), fires, due)
 	return msg
+}
+
+// advanceMessage makes the message that has a dispatcher go on with a job that
+// waits for others: now or, where begin lies in the future, then.
+func (n names) advanceMessage(id job.ID, nonce job.Nonce, begin, now time.Time) *nats.Msg {
+	t := Timer{TimerAdvance, string(id), nonce}
+	if begin.After(now) {
+		return n.timerMessage(t, begin, begin)
+	}
+	return nats.NewMsg(n.due(t))
 }
 
 // dropTimer removes a timer that has not fired, and does not wait for it: one

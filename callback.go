@@ -1,0 +1,172 @@
+package asyncnats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/stream"
+)
+
+// Callback is a task that is called when a job has its outcome, with an A that is
+// made of it: a [Task] whose argument is an A, or one that [Bind] made.
+//
+// It is put as a job of its own, on the queue of the job it belongs to unless the
+// task names another ([Task.Queue]), with the options and callbacks of the task. A
+// task that does not say how it is retried is, as a callback, tried for ever
+// (FEATURES 85, 173). What becomes of it changes nothing of the job.
+type Callback[A any] interface {
+	callback(A) options
+}
+
+func (t Task[A, R]) callback(A) options { return t.taken() }
+
+// taken is what a task that takes its argument from elsewhere says of its jobs.
+func (t Task[A, R]) taken() options {
+	o := t.options
+	o.arg = None{}
+	if t.uniqueBy != nil {
+		o.unique = func() (string, error) { return "", nil } // which is refused
+	}
+	return o
+}
+
+// Bound is the argument of a task that is called with something of the caller's, and
+// with what it is made to take.
+type Bound[W, A any] struct {
+	With W `json:"with"`
+	Got  A `json:"got"`
+}
+
+// BoundTask is a task half of whose argument is given. Make it with [Bind].
+type BoundTask[A, R any] struct {
+	options options
+}
+
+func (b BoundTask[A, R]) callback(A) options { return b.options }
+
+// Bind gives a task the half of its argument that is known already. What is left is a
+// callback, or what [Then] goes on with (FEATURES 59, 206).
+func Bind[W, A, R any](t Task[Bound[W, A], R], with W) BoundTask[A, R] {
+	o := t.taken()
+	o.arg = with
+	return BoundTask[A, R]{o}
+}
+
+// callback is a callback of a call.
+type callback struct {
+	on      job.On
+	options options
+}
+
+// after returns options with one callback more.
+func after[A any](o options, on job.On, c Callback[A]) options {
+	var none A
+	o.callbacks = append(slices.Clone(o.callbacks), callback{on, c.callback(none)})
+	return o
+}
+
+// forever is how callbacks are tried again where their task does not say.
+var forever = job.Retry{Max: job.Forever, Interrupts: job.Forever}
+
+func (c callback) call() (job.Callback, error) {
+	call, err := c.options.inner()
+	if err != nil {
+		return job.Callback{}, fmt.Errorf("callback on %s: %w", c.on, err)
+	}
+	if call.Retry == (job.Retry{}) {
+		call.Retry = forever
+	}
+	return job.Callback{On: c.on, Call: call}, nil
+}
+
+// OnSuccess adds a callback that is put, with the result, if the job succeeds. A
+// job's callbacks are put in the order in which they were added, when its outcome is
+// recorded; a crash at any point puts those that were not put yet.
+func (c Call[R]) OnSuccess(cb Callback[R]) Call[R] {
+	c.options = after(c.options, job.OnSuccess, cb)
+	return c
+}
+
+// OnFailure adds a callback that is put, with the Failure, if the job fails: also if
+// it is cancelled, aborted, or its deadline passes.
+func (c Call[R]) OnFailure(cb Callback[job.Failure]) Call[R] {
+	c.options = after(c.options, job.OnFailure, cb)
+	return c
+}
+
+// OnDone adds a callback that is put, with the outcome, whichever it is.
+func (c Call[R]) OnDone(cb Callback[Outcome[R]]) Call[R] {
+	c.options = after(c.options, job.OnAny, cb)
+	return c
+}
+
+// OnSuccess adds a callback to a job that was put: see [Call.OnSuccess]. If the job
+// has its outcome already the callback is put at once. It returns [ErrNoJob] where
+// nothing is known of the job, and [ErrNotKept] for a job that keeps no result and is
+// not over: that one takes callbacks only when it is put.
+func (j *Job[R]) OnSuccess(ctx context.Context, cb Callback[R]) error {
+	return addCallback(ctx, j, job.OnSuccess, cb)
+}
+
+// OnFailure adds a callback to a job that was put: see [Call.OnFailure] and
+// [Job.OnSuccess].
+func (j *Job[R]) OnFailure(ctx context.Context, cb Callback[job.Failure]) error {
+	return addCallback(ctx, j, job.OnFailure, cb)
+}
+
+// OnDone adds a callback to a job that was put: see [Call.OnDone] and
+// [Job.OnSuccess].
+func (j *Job[R]) OnDone(ctx context.Context, cb Callback[Outcome[R]]) error {
+	return addCallback(ctx, j, job.OnAny, cb)
+}
+
+func addCallback[R, A any](ctx context.Context, j *Job[R], on job.On, cb Callback[A]) error {
+	o := after(options{}, on, cb)
+	added, err := o.callbacks[0].call()
+	if err == nil {
+		err = j.queue.knowsAll(ctx, added.Call)
+	}
+	if err != nil {
+		return fmt.Errorf("asyncnats: %w", err)
+	}
+	return j.queue.use(ctx, func(opened *stream.Queue) error { return opened.AddCallback(ctx, j.id, j.nonce, added) })
+}
+
+// knowsAll reports a queue that does not exist, or a quota, among those that a call
+// names and the calls in it.
+func (q *Queue) knowsAll(ctx context.Context, call job.Call) error {
+	if call.Queue != "" {
+		q = q.client.Queue(call.Queue)
+		if _, err := q.open(ctx); err != nil {
+			return err
+		}
+	}
+	if err := q.known(ctx, call.Quotas); err != nil {
+		return err
+	}
+	for _, c := range call.Callbacks {
+		if err := q.knowsAll(ctx, c.Call); err != nil {
+			return err
+		}
+	}
+	if call.Parts == nil {
+		return nil
+	}
+	for i, part := range call.Parts.Calls {
+		if err := q.knowsAll(ctx, part); err != nil {
+			return fmt.Errorf("part %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// check reports a queue other than the one that a call is put on.
+func (q *Queue) check(call job.Call) error {
+	if call.Queue != "" && call.Queue != q.name {
+		return errors.New("call names queue " + call.Queue + " and is put on queue " + q.name)
+	}
+	return nil
+}

@@ -1,0 +1,105 @@
+package job
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	"github.com/vmihailenco/msgpack/v5"
+)
+
+// outcomeWire is an outcome as an argument or a result: what it is in a task's own
+// terms, {"result": …} or {"failure": {…}}, whatever the encoding of the result
+// was.
+type outcomeWire struct {
+	Result  msgpack.RawMessage `json:"result,omitempty"`
+	Failure *Failure           `json:"failure,omitempty"`
+}
+
+// OutcomeValue returns an outcome as the value of an argument: a map with either
+// "result" or "failure". A task without result has neither where it succeeded.
+func OutcomeValue(o Outcome) (Value, error) {
+	wire, err := wireOutcome(o)
+	if err != nil {
+		return Value{}, err
+	}
+	return Encode(wire, MsgPack)
+}
+
+// OutcomesValue returns outcomes as the value of a result: a list of what
+// [OutcomeValue] makes of each.
+func OutcomesValue(outcomes []Outcome) (Value, error) {
+	list := make([]outcomeWire, len(outcomes))
+	for i, o := range outcomes {
+		wire, err := wireOutcome(o)
+		if err != nil {
+			return Value{}, fmt.Errorf("outcome %d: %w", i, err)
+		}
+		list[i] = wire
+	}
+	return Encode(list, MsgPack)
+}
+
+func wireOutcome(o Outcome) (outcomeWire, error) {
+	if o.Failure != nil {
+		return outcomeWire{Failure: o.Failure}, nil
+	}
+	raw, err := o.Result.msgPack()
+	return outcomeWire{Result: raw}, err
+}
+
+// bound is the argument of a call that has one, and takes another beside it.
+type bound struct {
+	With msgpack.RawMessage `json:"with,omitempty"`
+	Got  msgpack.RawMessage `json:"got,omitempty"`
+}
+
+func bind(with, got Value) (Value, error) {
+	var b bound
+	var err error
+	if b.With, err = with.msgPack(); err != nil {
+		return Value{}, err
+	}
+	if b.Got, err = got.msgPack(); err != nil {
+		return Value{}, err
+	}
+	return Encode(b, MsgPack)
+}
+
+// msgPack returns the value in msgpack, whatever its encoding; nil for none.
+func (v Value) msgPack() (msgpack.RawMessage, error) {
+	if v.IsNone() {
+		return nil, nil
+	}
+	if v.Encoding == MsgPack {
+		return v.Data, wellFormed(v.Data)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(v.Data))
+	decoder.UseNumber()
+	var read any
+	if err := decoder.Decode(&read); err != nil {
+		return nil, fmt.Errorf("value is marked JSON and is not: %.40q", v.Data)
+	}
+	return marshalMsgPack(numbers(read))
+}
+
+// numbers has the numbers of a JSON value written as integers where they are.
+func numbers(v any) any {
+	switch read := v.(type) {
+	case json.Number:
+		if n, err := read.Int64(); err == nil {
+			return n
+		}
+		f, _ := read.Float64() // as large as it gets where it is too large
+		return f
+	case []any:
+		for i := range read {
+			read[i] = numbers(read[i])
+		}
+	case map[string]any:
+		for key := range read {
+			read[key] = numbers(read[key])
+		}
+	}
+	return v
+}

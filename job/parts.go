@@ -1,0 +1,194 @@
+package job
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+	"slices"
+	"strconv"
+)
+
+// Form is how the parts of a composition follow each other, and what becomes of
+// their outcomes.
+type Form string
+
+const (
+	// FormParallel: parts begin at once. The result is the list of their outcomes, in
+	// order; a part that failed is one of them.
+	FormParallel Form = "parallel"
+	// FormSerial: parts begin one after another, whether they succeed or not. The
+	// result is as for FormParallel.
+	FormSerial Form = "serial"
+	// FormThen: parts begin one after another, and each takes the result of the one
+	// before. The outcome is that of the last or, where one fails, its Failure.
+	FormThen Form = "then"
+	// FormDelegate: one part, whose outcome is that of the job.
+	FormDelegate Form = "delegate"
+)
+
+// Parts is what a job consists of that waits for other jobs, and how far they
+// have come. That of a composition travels in its message, and then in its
+// record, where it is changed by compare-and-set only.
+type Parts struct {
+	Form Form `msgpack:"form" json:"form"`
+	// Count is how many parts there are.
+	Count int `msgpack:"count" json:"count"`
+	// Calls are the first parts. The others are stored beside the job, in Chunks.
+	Calls  []Call  `msgpack:"calls,omitempty" json:"-"`
+	Chunks []Chunk `msgpack:"chunks,omitempty" json:"-"`
+	// Base is what the IDs and nonces of the parts are made of.
+	Base Nonce `msgpack:"base,omitempty" json:"base"`
+	// Put is how many parts of a parallel were put; all before it, in order.
+	Put int `msgpack:"put,omitempty" json:"put,omitempty"`
+	// Done has a bit for each part that is completed: part 0 is the lowest of the
+	// first byte.
+	Done []byte `msgpack:"done,omitempty" json:"-"`
+}
+
+// Chunk is some parts in a row, stored as one message.
+type Chunk struct {
+	// Name tells it from others of the same job.
+	Name  string `msgpack:"name"`
+	Count int    `msgpack:"count"`
+}
+
+// Check reports what is wrong with parts that come from elsewhere.
+func (p Parts) Check() error {
+	switch p.Form {
+	case FormParallel, FormSerial, FormThen, FormDelegate:
+	default:
+		return fmt.Errorf("unknown composition %q: must be %s, %s or %s", p.Form, FormParallel, FormSerial, FormThen)
+	}
+	stored := len(p.Calls)
+	for _, chunk := range p.Chunks {
+		if chunk.Count <= 0 || chunk.Name == "" {
+			return fmt.Errorf("composition has a chunk %q of %d parts", chunk.Name, chunk.Count)
+		}
+		stored += chunk.Count
+	}
+	if stored != p.Count {
+		return fmt.Errorf("composition of %d parts has %d", p.Count, stored)
+	}
+	for i, call := range p.Calls {
+		if err := call.Check(); err != nil {
+			return fmt.Errorf("part %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// Sequential reports whether a part begins only when the one before is completed.
+func (p Parts) Sequential() bool { return p.Form != FormParallel }
+
+// PartID is the ID of a part.
+func (p Parts) PartID(i int) ID { return ID("part/" + p.Base.String() + "/" + strconv.Itoa(i)) }
+
+// PartNonce is the nonce of a part: the beginning of the SHA-256 of Base and the
+// number, as 64 bits, big-endian.
+func (p Parts) PartNonce(i int) Nonce { return p.Base.derive("part", i) }
+
+// derive makes a nonce of n, what it is for, and a number.
+func (n Nonce) derive(what string, i int) Nonce {
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64(append(n[:], what...), uint64(i)))
+	return Nonce(sum[:len(n)])
+}
+
+// CallbackID is the ID of the callback of that number of job n.
+func (n Nonce) CallbackID(i int) ID { return ID("callback/" + n.String() + "/" + strconv.Itoa(i)) }
+
+// CallbackNonce is its nonce.
+func (n Nonce) CallbackNonce(i int) Nonce { return n.derive("callback", i) }
+
+// DelegateBase is what the ID and nonce of the call that an attempt at job n
+// returned are made of.
+func (n Nonce) DelegateBase(token Token) Nonce { return n.derive("delegate", int(token)) }
+
+// IsDone reports whether a part is completed.
+func (p Parts) IsDone(i int) bool {
+	return i/8 < len(p.Done) && p.Done[i/8]&(1<<(i%8)) != 0
+}
+
+// SetDone returns the parts with some more completed. fresh says which were not
+// yet. Numbers that no part has are passed over.
+func (p Parts) SetDone(parts ...int) (after Parts, fresh []int) {
+	for _, i := range parts {
+		if i < 0 || i >= p.Count || p.IsDone(i) {
+			continue
+		}
+		if fresh == nil {
+			done := make([]byte, (p.Count+7)/8)
+			copy(done, p.Done)
+			p.Done = done
+		}
+		p.Done[i/8] |= 1 << (i % 8)
+		fresh = append(fresh, i)
+	}
+	return p, fresh
+}
+
+// Completed is how many parts are.
+func (p Parts) Completed() int {
+	n := 0
+	for _, b := range p.Done {
+		n += bits.OnesCount8(b)
+	}
+	return n
+}
+
+// AllDone reports whether all parts are completed.
+func (p Parts) AllDone() bool { return p.Completed() == p.Count }
+
+// First is the first part that is not completed; Count where all are.
+func (p Parts) First() int {
+	for i := range p.Count {
+		if !p.IsDone(i) {
+			return i
+		}
+	}
+	return p.Count
+}
+
+// Undone lists the parts that may have been put and are not completed.
+func (p Parts) Undone() []int {
+	if p.Sequential() {
+		if first := p.First(); first < p.Count {
+			return []int{first}
+		}
+		return nil
+	}
+	var undone []int
+	for i := range p.Count {
+		if !p.IsDone(i) {
+			undone = append(undone, i)
+		}
+	}
+	return undone
+}
+
+// Grow returns the parts with a chunk more, and whether it was there already.
+func (p Parts) Grow(c Chunk) (after Parts, known bool) {
+	for _, chunk := range p.Chunks {
+		if chunk.Name == c.Name {
+			return p, true
+		}
+	}
+	p.Chunks = append(slices.Clone(p.Chunks), c)
+	p.Count += c.Count
+	return p, false
+}
+
+// Parent says for which other job a job was put.
+type Parent struct {
+	Queue string `msgpack:"queue" json:"queue"`
+	ID    ID     `msgpack:"id" json:"id"`
+	Nonce Nonce  `msgpack:"nonce" json:"nonce"`
+	// Callback says that the job is a callback of the other; else it is a part of
+	// it, for which the other waits.
+	Callback bool `msgpack:"callback,omitempty" json:"callback,omitempty"`
+	// Number is which of them it is, from 0 on.
+	Number int `msgpack:"number,omitempty" json:"number"`
+}
+
+// Waits reports whether the other job waits for this one. It may be nil.
+func (p *Parent) Waits() bool { return p != nil && !p.Callback }

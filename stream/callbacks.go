@@ -1,0 +1,138 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/kv"
+)
+
+// PutCallbacks puts the callbacks of a job that has its outcome: those of its spec
+// and those that were added, in that order. It may be repeated; again says that
+// somebody may have put them before, so that those are left out which have begun,
+// and whoever is given another looks at its record first.
+//
+// One that cannot be put, since its queue is gone or what it takes is too large,
+// gets a Failure that says so.
+func (q *Queue) PutCallbacks(ctx context.Context, id job.ID, spec job.Spec, record job.Record, again bool) error {
+	for i, callback := range slices.Concat(spec.Callbacks, record.Callbacks) {
+		if !callback.Takes(*record.Outcome) {
+			continue
+		}
+		e := Entry{ID: spec.Nonce.CallbackID(i)}
+		e.Spec.Nonce, e.Spec.By = spec.Nonce.CallbackNonce(i), spec.By
+		e.Spec.Parent = &job.Parent{Queue: q.names.queue, ID: id, Nonce: spec.Nonce, Callback: true, Number: i}
+		if err := q.putCallback(ctx, callback, *record.Outcome, e, again); err != nil {
+			return fmt.Errorf("put callback %d of job %s: %w", i, id, err)
+		}
+	}
+	return nil
+}
+
+// putCallback puts a callback with the ID, nonce and parent that are given.
+func (q *Queue) putCallback(ctx context.Context, callback job.Callback, outcome job.Outcome, e Entry, again bool) error {
+	queue := callback.Call.Queue
+	if queue == "" {
+		queue = q.names.queue
+	}
+	if again {
+		begun, err := q.begun(ctx, queue, e)
+		if err != nil || begun {
+			return err
+		}
+	}
+	given := e.Spec
+	call, err := callback.With(outcome)
+	if err != nil {
+		e.Spec.Task = callback.Call.Task
+		return q.refuse(ctx, queue, e, fmt.Errorf("its argument cannot be made of the outcome: %w", err))
+	}
+	now := time.Now()
+	e.Spec = call.Spec(now)
+	e.Spec.Nonce, e.Spec.By, e.Spec.At, e.Spec.Parent, e.Spec.Again = given.Nonce, given.By, now, given.Parent, again
+	_, err = q.putGiven(ctx, queue, []Entry{e})
+	return err
+}
+
+// begun reports whether a job has a record.
+func (q *Queue) begun(ctx context.Context, queue string, e Entry) (bool, error) {
+	kept, err := q.buckets.records.Latest(ctx, names{q.names.namespace, queue}.record(e.ID))
+	switch {
+	case errors.Is(err, kv.ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, explain(q.conn(), fmt.Sprintf("look for the record of job %s", e.ID), err)
+	}
+	return kept.Value.Nonce == e.Spec.Nonce, nil
+}
+
+// AddCallback gives a job one callback more, the last. One that has its outcome
+// and owes nothing more has it put at once. nonce is that of the job meant, or zero
+// for whichever has the ID.
+//
+// It returns [ErrNoJob] where there is no such job, and [ErrNotKept] where the job
+// keeps no result: whoever performs it does not look for callbacks.
+func (q *Queue) AddCallback(ctx context.Context, id job.ID, nonce job.Nonce, callback job.Callback) error {
+	ctx, cancel := withTimeout(ctx, putPatience)
+	defer cancel()
+	step := fmt.Sprintf("add a callback to job %s in queue %s", id, q.names.queue)
+	if err := callback.Check(); err != nil {
+		return fmt.Errorf("%s: %w", step, err)
+	}
+	own := job.NewNonce()
+	for {
+		err := q.addCallback(ctx, id, nonce, callback, own)
+		again := kv.Unanswered(err) || errors.Is(err, ErrUnanswered)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil || !again && !errors.Is(err, kv.ErrConflict):
+			return fmt.Errorf("%s: %w", step, err)
+		case again:
+			select {
+			case <-ctx.Done():
+			case <-time.After(tryPause):
+			}
+		}
+	}
+}
+
+func (q *Queue) addCallback(ctx context.Context, id job.ID, nonce job.Nonce, callback job.Callback, own job.Nonce) error {
+	message, stored, err := q.findLatest(ctx, id)
+	if err != nil {
+		return err
+	}
+	record, revision, found, err := q.Record(ctx, id)
+	if err != nil {
+		return err
+	}
+	spec, _ := message.Spec() // one that cannot be read has a nonce too
+	current := spec.Nonce
+	if !stored {
+		current = record.Nonce
+	}
+	known := found && record.Nonce == current
+	switch {
+	case !stored && !found, !nonce.IsZero() && nonce != current:
+		return ErrNoJob
+	case known && record.State.Final():
+		e := Entry{ID: own.CallbackID(0)}
+		e.Spec.Nonce, e.Spec.By = own, record.By
+		e.Spec.Parent = &job.Parent{Queue: q.names.queue, ID: id, Nonce: current, Callback: true, Number: len(record.Callbacks)}
+		if !callback.Takes(*record.Outcome) {
+			return nil
+		}
+		return q.putCallback(ctx, callback, *record.Outcome, e, true)
+	case !known && spec.Keep == job.KeepNone && spec.Parts == nil:
+		return ErrNotKept
+	case !known:
+		record = q.recordOfMessage(message, spec, job.Record{})
+	}
+	record.Callbacks = append(slices.Clone(record.Callbacks), callback)
+	_, err = q.Write(ctx, id, record, revision, spec.Keep)
+	return err
+}

@@ -1,0 +1,177 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/kv"
+)
+
+// The parts of a composition travel in its message where they are small. Else they
+// are stored beside it, in chunks, in the same atomic batch; so a composition may
+// be larger than a message. So are, already then, those of a large composition
+// within it.
+
+const (
+	// inlineParts is how many bytes of parts a message holds at most.
+	inlineParts = 32 << 10
+	// chunkBytes is how many bytes of parts a chunk holds, if it holds several.
+	chunkBytes = 256 << 10
+)
+
+// besides are parts that are stored beside a job.
+type besides struct {
+	owner job.ID
+	base  job.Nonce
+	name  string
+	calls []job.Call
+}
+
+// stow takes the parts out that are too large to travel with a job of that ID,
+// and those of compositions among them. It is a pure function, and leaves what is
+// stored beside already.
+func stow(id job.ID, parts job.Parts) (stowed job.Parts, beside []besides, err error) {
+	calls := make([]job.Call, len(parts.Calls))
+	sizes := make([]int, len(calls))
+	total := 0
+	for i, call := range parts.Calls {
+		if call.Parts != nil {
+			nested := *call.Parts
+			nested.Base = parts.PartNonce(i)
+			nested, more, err := stow(parts.PartID(i), nested)
+			if err != nil {
+				return parts, nil, fmt.Errorf("part %d: %w", i, err)
+			}
+			call.Parts = &nested
+			beside = append(beside, more...)
+		}
+		data, err := job.EncodeCalls([]job.Call{call})
+		if err != nil {
+			return parts, nil, fmt.Errorf("part %d: %w", i, err)
+		}
+		calls[i], sizes[i] = call, len(data)
+		total += len(data)
+	}
+	if parts.Calls = calls; total <= inlineParts {
+		return parts, beside, nil
+	}
+	parts.Calls = nil
+	for first := 0; first < len(calls); {
+		last, size := first, 0
+		for last < len(calls) && (last == first || size+sizes[last] <= chunkBytes) {
+			size += sizes[last]
+			last++
+		}
+		chunk := besides{id, parts.Base, strconv.Itoa(first), calls[first:last]}
+		parts.Chunks = append(parts.Chunks, job.Chunk{Name: chunk.name, Count: last - first})
+		beside = append(beside, chunk)
+		first = last
+	}
+	return parts, beside, nil
+}
+
+// chunkMessage makes the message of parts that are stored beside a job.
+func (q *Queue) chunkMessage(b besides) (*nats.Msg, error) {
+	data, err := job.EncodeCalls(b.calls)
+	if err != nil {
+		return nil, err
+	}
+	msg := nats.NewMsg(q.names.chunk(b.owner, b.base, b.name))
+	msg.Data = data
+	if size, limit := payload(msg)+batchHeaders, q.limit(); size > limit {
+		return nil, &TooLargeError{What: "part " + b.calls[0].Task, Size: size, Max: limit}
+	}
+	return msg, nil
+}
+
+// storeBeside stores parts of a job. It may be repeated: they are the same then.
+func (q *Queue) storeBeside(ctx context.Context, beside []besides) error {
+	var msgs []*nats.Msg
+	for _, b := range beside {
+		msg, err := q.chunkMessage(b)
+		if err != nil {
+			return err
+		}
+		msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, "0")
+		msgs = append(msgs, msg)
+	}
+	for _, msg := range msgs {
+		if err := q.publish(ctx, msg); err != nil && !kv.Refused(err) {
+			return explain(q.conn(), fmt.Sprintf("store parts of job %s", beside[0].owner), err, msg.Subject)
+		}
+	}
+	return nil
+}
+
+// partsOf reads the parts of a job, from one up to another.
+type partsOf struct {
+	queue *Queue
+	id    job.ID
+	parts job.Parts
+	chunk []job.Call // the chunk that was read last
+	first int        // its first part
+}
+
+// errNoParts: parts of a job that were stored beside it are gone.
+var errNoParts = errors.New("its parts were removed from the stream")
+
+// call returns a part.
+func (p *partsOf) call(ctx context.Context, i int) (job.Call, error) {
+	if i < len(p.parts.Calls) {
+		return p.parts.Calls[i], nil
+	}
+	if p.first <= i && i < p.first+len(p.chunk) {
+		return p.chunk[i-p.first], nil
+	}
+	first := len(p.parts.Calls)
+	for _, chunk := range p.parts.Chunks {
+		if i < first+chunk.Count {
+			calls, err := p.read(ctx, chunk)
+			if err != nil {
+				return job.Call{}, err
+			}
+			p.chunk, p.first = calls, first
+			return calls[i-first], nil
+		}
+		first += chunk.Count
+	}
+	return job.Call{}, fmt.Errorf("part %d of job %s: %w", i, p.id, errNoParts)
+}
+
+func (p *partsOf) read(ctx context.Context, chunk job.Chunk) ([]job.Call, error) {
+	step := fmt.Sprintf("read parts of job %s", p.id)
+	found, err := p.queue.latestOn(ctx, step, p.queue.names.chunk(p.id, p.parts.Base, chunk.Name))
+	switch {
+	case err != nil:
+		return nil, err
+	case found == nil:
+		return nil, fmt.Errorf("%s: %w", step, errNoParts)
+	}
+	calls, err := job.DecodeCalls(found.Data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", step, errNoParts, err)
+	}
+	if len(calls) != chunk.Count {
+		return nil, fmt.Errorf("%s: %w: %d instead of %d", step, errNoParts, len(calls), chunk.Count)
+	}
+	return calls, nil
+}
+
+// Stow stores those parts of a job that are too large to travel in its record, and
+// returns what is left. It may be repeated.
+func (q *Queue) Stow(ctx context.Context, id job.ID, parts job.Parts) (job.Parts, error) {
+	stowed, beside, err := stow(id, parts)
+	if err == nil && len(beside) > 0 {
+		err = q.storeBeside(ctx, beside)
+	}
+	if err != nil {
+		return parts, fmt.Errorf("store what job %s waits for: %w", id, err)
+	}
+	return stowed, nil
+}
