@@ -19,8 +19,14 @@ func (q *Queue) SetFlow(ctx context.Context, lane Lane, n int) error {
 		return err
 	}
 	config.MaxAckPending = n
-	if _, err := q.ns.js.UpdateConsumer(ctx, q.names.stream(), config); err != nil {
-		return explain(q.conn(), fmt.Sprintf("set the flow of lane %s of queue %s", lane.Token(), q.names.queue), err)
+	_, err = q.ns.js.UpdateConsumer(ctx, q.names.stream(), config)
+	step := fmt.Sprintf("set the flow of lane %s of queue %s", lane.Token(), q.names.queue)
+	switch {
+	case err == nil:
+		return nil
+	case unwritten(err):
+		return fmt.Errorf("%s: %w (see to the server's disk; if that is well, remove consumer %s of stream %s, which is made again)",
+			step, err, config.Durable, q.names.stream())
 	}
-	return nil
+	return explain(q.conn(), step, err)
 }

@@ -2,6 +2,9 @@ package stream
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -165,6 +168,58 @@ func TestSetFlowRefused(t *testing.T) {
 		}
 		if err := q.SetFlow(t.Context(), lane, 1); !errors.Is(err, ErrNoQueue) {
 			t.Errorf("%v, want ErrNoQueue", err)
+		}
+	})
+}
+
+// A consumer whose folder the server has lost serves all the same. Its flow cannot
+// be set, which says what to do, until it is removed and made again.
+func TestFlowWithoutItsFolder(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *natstest.Server, q *Queue) {
+		setFlow(t, q, quotaLane, initialFlow)
+		folders, err := filepath.Glob(filepath.Join(s.StoreDir(), "jetstream", "*", "streams", q.names.stream(), "obs", quotaLane.Token()))
+		if err != nil || len(folders) != 1 {
+			t.Fatalf("folders %q, %v", folders, err)
+		}
+		if err := os.RemoveAll(folders[0]); err != nil {
+			t.Fatal(err)
+		}
+		put(t, q, limited("a"))
+		c := tapLane(t, q, quotaLane)
+		c.pull(t, 1, true)
+		if lease := c.next(t); lease.ID != "a" {
+			t.Errorf("brought %s", lease.ID)
+		}
+		for range 2 {
+			err := q.SetFlow(t.Context(), quotaLane, 5)
+			if err == nil || !strings.Contains(err.Error(), "remove consumer "+quotaLane.Token()+" of stream ASYNC_media") {
+				t.Errorf("%v: does not say what to do", err)
+			}
+		}
+		if err := q.ns.js.DeleteConsumer(t.Context(), q.names.stream(), quotaLane.Token()); err != nil {
+			t.Fatal(err)
+		}
+		setFlow(t, q, quotaLane, 5)
+	})
+}
+
+// What the server cannot make at all is an error.
+func TestTapWithoutAFolder(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *natstest.Server, q *Queue) {
+		streams, err := filepath.Glob(filepath.Join(s.StoreDir(), "jetstream", "*", "streams", q.names.stream()))
+		if err != nil || len(streams) != 1 {
+			t.Fatalf("folders %q, %v", streams, err)
+		}
+		// A file where the folder of consumers would be.
+		blocked := filepath.Join(streams[0], "obs")
+		if err := os.RemoveAll(blocked); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(blocked, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := q.Tap(t.Context(), quotaLane, NewLink(q.conn(), time.Second), Sink{}); !unwritten(err) {
+			t.Errorf("%v, want what the server says of its disk", err)
 		}
 	})
 }

@@ -145,10 +145,19 @@ func (q *Queue) consumer(ctx context.Context, lane Lane) (jetstream.ConsumerConf
 // durable makes sure that the stream has a durable consumer. One that somebody
 // else made is used as it is if it can serve, and refused with a [*ConfigError]
 // if not; it is never altered.
+//
+// So is one whose settings the server cannot write: it writes them when it is
+// asked for a consumer that it has, and gives out messages all the same. See
+// [unwritten].
 func (q *Queue) durable(ctx context.Context, step string, needed jetstream.ConsumerConfig) (jetstream.Consumer, error) {
 	consumer, err := q.ns.js.CreateConsumer(ctx, q.names.stream(), needed)
-	if errors.Is(err, jetstream.ErrConsumerExists) {
+	switch {
+	case errors.Is(err, jetstream.ErrConsumerExists):
 		consumer, err = q.ns.js.Consumer(ctx, q.names.stream(), needed.Durable)
+	case unwritten(err):
+		if found, missing := q.ns.js.Consumer(ctx, q.names.stream(), needed.Durable); missing == nil {
+			consumer, err = found, nil
+		}
 	}
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, fmt.Errorf("%s: %w", step, ErrNoQueue)
@@ -161,3 +170,9 @@ func (q *Queue) durable(ctx context.Context, step string, needed jetstream.Consu
 	}
 	return consumer, nil
 }
+
+// unwritten reports whether the server could not write a consumer's settings.
+// Its disk may be full, or it has lost the consumer's folder: a server that
+// removes a consumer deletes the folder some time after it forgets the name, and
+// takes with it that of one made by the same name in between.
+func unwritten(err error) bool { return errors.Is(err, jetstream.ErrConsumerCreate) }

@@ -113,6 +113,35 @@ func TestOutage(t *testing.T) {
 	})
 }
 
+// A server that stops tells waiting pulls so and then sleeps, with a lock held that every new consumer needs. A client that
+// asks for one meanwhile, or comes back, must not make the bubble's clock stand still.
+func TestStopWhileClientsAsk(t *testing.T) {
+	natstest.Run(t, func(t *testing.T, s *natstest.Server) {
+		js := s.JetStream(t)
+		jobs := newStream(t, js)
+		lane := newConsumer(t, jobs)
+		waiting, err := lane.Fetch(1, jetstream.FetchMaxWait(time.Minute))
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+
+		answered := make(chan error, 1)
+		go func() {
+			time.Sleep(10 * time.Millisecond)
+			_, err := js.CreateConsumer(t.Context(), "jobs", jetstream.ConsumerConfig{Durable: "late", FilterSubject: "later.*"})
+			answered <- err
+		}()
+		s.Stop()
+		if err := <-answered; err == nil {
+			t.Error("a server that stops made a consumer")
+		}
+		for range waiting.Messages() {
+			t.Error("a message")
+		}
+	})
+}
+
 func TestConfigure(t *testing.T) {
 	configure := func(o *server.Options) {
 		o.JetStream = false

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -31,6 +32,7 @@ type Server struct {
 	mu      sync.Mutex
 	running *server.Server // nil while stopped
 	log     *logger        // of running
+	wires   []*Wire        // all that were laid
 }
 
 // Start runs a server in real time on a free port of 127.0.0.1 until tb ends, for benchmarks and for tests with several
@@ -77,6 +79,9 @@ func (s *Server) ConnectWire(tb testing.TB, opts ...nats.Option) (*nats.Conn, *W
 // It is cut for good when tb ends.
 func (s *Server) Wire(tb testing.TB) *Wire {
 	w := newWire(s.dial)
+	s.mu.Lock()
+	s.wires = append(s.wires, w)
+	s.mu.Unlock()
 	tb.Cleanup(w.Cut)
 	return w
 }
@@ -95,7 +100,7 @@ func (s *Server) JetStream(tb testing.TB, opts ...nats.Option) jetstream.JetStre
 // Stopping a stopped server does nothing.
 func (s *Server) Stop() {
 	s.mu.Lock()
-	ns, log := s.running, s.log
+	ns, log, wires := s.running, s.log, slices.Clone(s.wires)
 	s.running, s.log = nil, nil
 	s.mu.Unlock()
 	if ns == nil {
@@ -103,8 +108,12 @@ func (s *Server) Stop() {
 	}
 	if !s.listen {
 		// A server that stops sleeps for a moment, with a lock held. A request that wanted the lock would not count as
-		// waiting, and the bubble's clock would stand still.
+		// waiting, and the bubble's clock would stand still. So it does what it was asked, and hears no more.
 		synctest.Wait()
+	}
+	for _, w := range wires {
+		w.hold()
+		defer w.release()
 	}
 	ns.Shutdown()
 	ns.WaitForShutdown()

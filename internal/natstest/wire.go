@@ -34,6 +34,7 @@ type Wire struct {
 	changed *sync.Cond // on mu: any field below, or in a link or flow, has changed
 	cut     bool
 	frozen  bool
+	held    bool    // frozen towards the server alone, see hold
 	links   []*link // made since the last cut; some may have ended by themselves
 }
 
@@ -132,6 +133,22 @@ func (w *Wire) Thaw() {
 	w.changed.Broadcast()
 }
 
+// hold is a [Wire.Freeze] in one direction: the server hears nothing more, and is heard until it closes its end. It is for
+// a server that stops, after whatever was under way to it has arrived.
+func (w *Wire) hold() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.held = true
+}
+
+// release ends a hold.
+func (w *Wire) release() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.held = false
+	w.changed.Broadcast()
+}
+
 // sever is called with Wire.mu held, by a caller that broadcasts.
 func (l *link) sever() {
 	l.broken = true
@@ -171,7 +188,7 @@ func (w *Wire) drain(f *flow) {
 func (w *Wire) next(f *flow) []byte {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for !f.broken && (w.frozen || len(f.pending) == 0 && !f.ended) {
+	for !f.broken && (w.stops(f) || len(f.pending) == 0 && !f.ended) {
 		w.changed.Wait()
 	}
 	if f.broken {
@@ -184,3 +201,6 @@ func (w *Wire) next(f *flow) []byte {
 	}
 	return p
 }
+
+// stops reports whether the wire holds back what a flow carries. It is called with Wire.mu held.
+func (w *Wire) stops(f *flow) bool { return w.frozen || w.held && f.to == f.server }
