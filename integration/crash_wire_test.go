@@ -18,7 +18,7 @@ import (
 // see any more.
 type mortalConn struct {
 	net.Conn
-	life   *life
+	life   fate
 	dying  atomic.Bool
 	pongs  atomic.Int64
 	last   atomic.Int64  // the pong that is the last to wait for; 0 for none
@@ -34,7 +34,14 @@ type mortalConn struct {
 	err     error
 }
 
-func newMortalConn(conn net.Conn, l *life) *mortalConn {
+// fate sees what a process and the server say to each other, and says whether the
+// process ends by it.
+type fate interface {
+	sent(command) end
+	received(command) end
+}
+
+func newMortalConn(conn net.Conn, l fate) *mortalConn {
 	c := &mortalConn{Conn: conn, life: l, silent: make(chan struct{})}
 	c.arrived = sync.NewCond(&c.inMu)
 	go c.receive()

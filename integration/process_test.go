@@ -44,6 +44,8 @@ func TestMain(m *testing.M) {
 		os.Exit(serverProcess())
 	case "worker":
 		os.Exit(workerProcess())
+	case "composer":
+		os.Exit(composerProcess())
 	case "bare":
 		os.Exit(bareProcess())
 	default:
