@@ -2,8 +2,11 @@ package asyncnats
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/stream"
 )
 
 // Outcome is how a job that returns an R ended: with a result or, where Failure is
@@ -103,3 +106,122 @@ func (t Task[A, R]) HandleCall(f func(ctx context.Context, arg A) (Call[R], erro
 // Return is what a handler made by [Task.HandleCall] returns where there is nothing
 // to call.
 func Return[R any](result R) Call[R] { return Call[R]{options{answered: true, arg: result}} }
+
+// AddParts adds parts to a parallel or serial that is not over; they are its last
+// ones. A handler of one of its parts may do so, for which [Whole] returns the whole:
+// that is surely not over before the part is (FEATURES 205). What an attempt adds
+// that is tried again is not added twice, as long as it does so in the same order.
+//
+// It returns [ErrCompleted] where the whole has its outcome, [ErrNoParts] for a job
+// that is no parallel or serial, and [ErrNoJob] where nothing is known of it.
+func AddParts[R any](ctx context.Context, whole *Job[[]Outcome[R]], parts ...Call[R]) error {
+	calls := make([]job.Call, len(parts))
+	for i, part := range parts {
+		var err error
+		if calls[i], err = part.options.inner(); err == nil {
+			err = whole.queue.knowsAll(ctx, calls[i])
+		}
+		if err != nil {
+			return fmt.Errorf("asyncnats: part %d: %w", i, err)
+		}
+	}
+	name, repeats := job.Deed(ctx)
+	if !repeats {
+		name = job.NewNonce().String()
+	}
+	return whole.queue.use(ctx, func(opened *stream.Queue) error {
+		return opened.AddParts(ctx, whole.id, whole.nonce, name, calls)
+	})
+}
+
+// Node is a job with those that it gave rise to.
+type Node struct {
+	ID    job.ID    `json:"id"`
+	Queue string    `json:"queue"`
+	Task  string    `json:"task"`
+	State job.State `json:"state"`
+	// On says after which outcome it was put, of a callback.
+	On job.On `json:"on,omitempty"`
+	// Failure is why it failed; nil where it has not.
+	Failure *job.Failure `json:"failure,omitempty"`
+	Started time.Time    `json:"started,omitzero"`
+	Ended   time.Time    `json:"ended,omitzero"`
+	// Count is how many parts it has, and Done how many of them are completed.
+	Count int `json:"count,omitempty"`
+	Done  int `json:"done,omitempty"`
+	// Parts are the first of its parts, Callbacks the callbacks that were put.
+	Parts     []Node `json:"parts,omitempty"`
+	Callbacks []Node `json:"callbacks,omitempty"`
+}
+
+// Tree returns the job with its parts, up to limit of each whole, and the callbacks
+// that were put, and theirs. A part that has no record yet is pending: nobody was given
+// it, or it runs for the first time.
+func (j *Job[R]) Tree(ctx context.Context, limit int) (Node, error) {
+	status, nonce, err := j.queue.status(ctx, j.id)
+	if err == nil && nonce != j.nonce {
+		err = fmt.Errorf("job %s in queue %s: %w (another has its ID now)", j.id, j.queue.name, ErrNoJob)
+	}
+	node := Node{ID: j.id, Queue: j.queue.name, Task: status.Task, State: status.State}
+	if err == nil && status.Record != nil {
+		err = j.queue.grow(ctx, &node, *status.Record, limit)
+	}
+	if err != nil {
+		return Node{}, fmt.Errorf("asyncnats: %w", err)
+	}
+	return node, nil
+}
+
+// grow adds to a node what the record of its job says.
+func (q *Queue) grow(ctx context.Context, node *Node, record job.Record, limit int) error {
+	node.Task, node.State, node.Started, node.Ended = record.Task, record.State, record.Started, record.Ended
+	if record.Outcome != nil {
+		node.Failure = record.Outcome.Failure
+	}
+	opened, err := q.open(ctx)
+	if err != nil {
+		return err
+	}
+	for _, called := range record.Called {
+		at := q
+		if called.Queue != "" {
+			at = q.client.Queue(called.Queue)
+		}
+		child := Node{ID: called.ID, Queue: at.name, Task: called.Task, State: job.Pending, On: called.On}
+		if err := at.growFrom(ctx, &child, limit); err != nil {
+			return err
+		}
+		node.Callbacks = append(node.Callbacks, child)
+	}
+	if record.Parts == nil {
+		return nil
+	}
+	node.Count, node.Done = record.Parts.Count, record.Parts.Completed()
+	parts, err := opened.PartRecords(ctx, record, limit)
+	if err != nil {
+		return err
+	}
+	for _, part := range parts {
+		child := Node{ID: part.ID, Queue: part.Queue, State: job.Pending}
+		if part.Record.Version > 0 {
+			if err := q.client.Queue(part.Queue).grow(ctx, &child, part.Record, limit); err != nil {
+				return err
+			}
+		}
+		node.Parts = append(node.Parts, child)
+	}
+	return nil
+}
+
+// growFrom is grow for a job whose record is to be read, if it has one.
+func (q *Queue) growFrom(ctx context.Context, node *Node, limit int) error {
+	opened, err := q.open(ctx)
+	if err != nil {
+		return err
+	}
+	record, _, found, err := opened.Record(ctx, node.ID)
+	if err != nil || !found {
+		return err
+	}
+	return q.grow(ctx, node, record, limit)
+}

@@ -20,6 +20,8 @@ var (
 	ErrNoRecurring = stream.ErrNoRecurring
 	// ErrAssigned: a dispatcher was given the job already.
 	ErrAssigned = stream.ErrAssigned
+	// ErrNoParts: the job is no parallel or serial.
+	ErrNoParts = stream.ErrNoParts
 	// ErrNotKept: the job keeps no result, and takes callbacks only when it is put.
 	ErrNotKept = stream.ErrNotKept
 	// ErrCompleted: the job is over.

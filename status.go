@@ -94,7 +94,7 @@ func (q *Queue) status(ctx context.Context, id job.ID) (Status, job.Nonce, error
 		status = q.recordStatus(id, record)
 		status.Arg = arg
 	}
-	if !status.State.Ended() {
+	if !status.State.Ended() && !waiting.Waits {
 		if err := q.performer(ctx, opened, &status); err != nil {
 			return Status{}, job.Nonce{}, err
 		}
@@ -112,6 +112,11 @@ func (q *Queue) waitingStatus(waiting stream.Stored) (Status, job.Nonce) {
 		status.Due = spec.Begin
 		if spec.Attempt > 0 {
 			status.State = job.Retrying
+		}
+	}
+	if waiting.Waits {
+		if status.State = job.Waiting; spec.Begin.After(time.Now()) {
+			status.State, status.Due = job.Pending, spec.Begin
 		}
 	}
 	return status, spec.Nonce
@@ -182,7 +187,7 @@ func (q *Queue) Jobs(ctx context.Context, limit int, states ...job.State) ([]Sta
 // waitingJobs lists jobs that are not completed. Which of them are assigned,
 // the dispatchers say.
 func (q *Queue) waitingJobs(ctx context.Context, opened *stream.Queue, limit int, wanted func(job.State) bool) ([]Status, error) {
-	if !wanted(job.Pending) && !wanted(job.Assigned) && !wanted(job.Active) && !wanted(job.Retrying) {
+	if !wanted(job.Pending) && !wanted(job.Assigned) && !wanted(job.Active) && !wanted(job.Retrying) && !wanted(job.Waiting) {
 		return nil, nil
 	}
 	waiting, err := opened.Waiting(ctx, limit)

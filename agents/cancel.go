@@ -101,8 +101,9 @@ func (a *attempt) pay(again bool) {
 	queue := a.runner.config.Queue
 	for {
 		record := a.last
-		err := a.exchange(func(ctx context.Context) error {
-			return queue.PutCallbacks(ctx, a.lease.ID, a.spec, record, again)
+		err := a.exchange(func(ctx context.Context) (err error) {
+			record.Called, err = queue.PutCallbacks(ctx, a.lease.ID, a.spec, record, again)
+			return err
 		})
 		if err != nil {
 			a.log("job left to be delivered again: its callbacks cannot be put", err)

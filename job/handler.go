@@ -2,6 +2,8 @@ package job
 
 import (
 	"context"
+	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,6 +23,7 @@ type Handler struct {
 // Info is a job as its own handler sees it.
 type Info struct {
 	ID         ID
+	Nonce      Nonce // the job's identity; every attempt has the same
 	Queue      string
 	Task       string
 	Attempt    int       // counts from 1
@@ -40,17 +43,38 @@ type Info struct {
 // safe from a worker that lost its lease and does not know it yet.
 func (i Info) Fence(quota string) uint64 { return i.Fences[quota] }
 
-type infoKey struct{}
+type attemptKey struct{}
+
+// performed is an attempt, as the context of its handler knows it.
+type performed struct {
+	info  Info
+	deeds atomic.Int64
+}
 
 // FromContext returns the job that is being performed under ctx. ok is false
 // outside of a handler.
 func FromContext(ctx context.Context) (info Info, ok bool) {
-	info, ok = ctx.Value(infoKey{}).(Info)
-	return info, ok
+	p, ok := ctx.Value(attemptKey{}).(*performed)
+	if !ok {
+		return Info{}, false
+	}
+	return p.info, true
 }
 
 // NewContext returns a context whose job is info. Dispatchers call it; a test
 // of a handler may.
 func NewContext(ctx context.Context, info Info) context.Context {
-	return context.WithValue(ctx, infoKey{}, info)
+	return context.WithValue(ctx, attemptKey{}, &performed{info: info})
+}
+
+// Deed names something that a handler does: the first time it is called in each
+// attempt of a job it returns one name, the second time another, and so on. So what
+// an attempt does again that was tried before has the same name. ok is false outside
+// of a handler.
+func Deed(ctx context.Context) (name string, ok bool) {
+	p, ok := ctx.Value(attemptKey{}).(*performed)
+	if !ok {
+		return "", false
+	}
+	return p.info.Nonce.String() + "-" + strconv.FormatInt(p.deeds.Add(1), 10), true
 }

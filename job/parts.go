@@ -37,6 +37,8 @@ type Parts struct {
 	// Calls are the first parts. The others are stored beside the job, in Chunks.
 	Calls  []Call  `msgpack:"calls,omitempty" json:"-"`
 	Chunks []Chunk `msgpack:"chunks,omitempty" json:"-"`
+	// Queues are those, other than the job's own, that parts are put on.
+	Queues []string `msgpack:"queues,omitempty" json:"queues,omitempty"`
 	// Base is what the IDs and nonces of the parts are made of.
 	Base Nonce `msgpack:"base,omitempty" json:"base"`
 	// Put is how many parts of a parallel were put; all before it, in order.
@@ -176,6 +178,24 @@ func (p Parts) Grow(c Chunk) (after Parts, known bool) {
 	p.Chunks = append(slices.Clone(p.Chunks), c)
 	p.Count += c.Count
 	return p, false
+}
+
+// QueuesOf returns queues with those that calls name, each once.
+func QueuesOf(queues []string, calls []Call) []string {
+	for _, call := range calls {
+		if call.Queue != "" && !slices.Contains(queues, call.Queue) {
+			queues = append(slices.Clone(queues), call.Queue)
+		}
+	}
+	return queues
+}
+
+// Called is a callback of a job that was put.
+type Called struct {
+	On    On     `msgpack:"on" json:"on"`
+	Queue string `msgpack:"queue,omitempty" json:"queue,omitempty"` // empty: the job's own
+	ID    ID     `msgpack:"id" json:"id"`
+	Task  string `msgpack:"task" json:"task"`
 }
 
 // Parent says for which other job a job was put.

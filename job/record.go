@@ -40,6 +40,8 @@ type Record struct {
 	Past []Failure `msgpack:"past,omitempty" json:"past,omitempty"`
 	// Callbacks are those that were added after the job was put.
 	Callbacks []Callback `msgpack:"callbacks,omitempty" json:"-"`
+	// Called are the callbacks that were put, in order.
+	Called []Called `msgpack:"called,omitempty" json:"called,omitempty"`
 	// Parts is what the job waits for, or has waited for.
 	Parts *Parts `msgpack:"parts,omitempty" json:"parts,omitempty"`
 	// Parent is the job for which this one was put; nil for none.

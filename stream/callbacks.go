@@ -18,7 +18,9 @@ import (
 //
 // One that cannot be put, since its queue is gone or what it takes is too large,
 // gets a Failure that says so.
-func (q *Queue) PutCallbacks(ctx context.Context, id job.ID, spec job.Spec, record job.Record, again bool) error {
+//
+// It returns what was put, for the record.
+func (q *Queue) PutCallbacks(ctx context.Context, id job.ID, spec job.Spec, record job.Record, again bool) (called []job.Called, err error) {
 	for i, callback := range slices.Concat(spec.Callbacks, record.Callbacks) {
 		if !callback.Takes(*record.Outcome) {
 			continue
@@ -27,10 +29,11 @@ func (q *Queue) PutCallbacks(ctx context.Context, id job.ID, spec job.Spec, reco
 		e.Spec.Nonce, e.Spec.By = spec.Nonce.CallbackNonce(i), spec.By
 		e.Spec.Parent = &job.Parent{Queue: q.names.queue, ID: id, Nonce: spec.Nonce, Callback: true, Number: i}
 		if err := q.putCallback(ctx, callback, *record.Outcome, e, again); err != nil {
-			return fmt.Errorf("put callback %d of job %s: %w", i, id, err)
+			return nil, fmt.Errorf("put callback %d of job %s: %w", i, id, err)
 		}
+		called = append(called, job.Called{On: callback.On, Queue: callback.Call.Queue, ID: e.ID, Task: callback.Call.Task})
 	}
-	return nil
+	return called, nil
 }
 
 // putCallback puts a callback with the ID, nonce and parent that are given.

@@ -193,7 +193,7 @@ func (q *Queue) settle(ctx context.Context, id job.ID, spec job.Spec, record job
 	if out.Here || stored && out.State == job.Active {
 		return out, nil
 	}
-	if err := q.PutCallbacks(ctx, id, spec, record, true); err != nil {
+	if record.Called, err = q.PutCallbacks(ctx, id, spec, record, true); err != nil {
 		return Cancelled{}, err
 	}
 	record.State = job.Completed

@@ -19,6 +19,8 @@ var (
 	ErrNoRecurring = errors.New("no such recurring job")
 	// ErrAssigned: the job was given to a dispatcher already.
 	ErrAssigned = errors.New("a dispatcher was given the job already")
+	// ErrNoParts: the job is none that parts can be added to.
+	ErrNoParts = errors.New("parts can be added to a parallel or serial only")
 	// ErrOver: nobody waits for the part of a composition, or not any more.
 	ErrOver = errors.New("nobody waits for it any more")
 	// ErrNotKept: the job keeps no result.

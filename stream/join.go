@@ -128,7 +128,7 @@ func (w *whole) cancelParts(ctx context.Context) error {
 	calls := w.calls()
 	for _, i := range w.record.Parts.Undone() {
 		call, err := calls.call(ctx, i)
-		if errors.Is(err, errNoParts) {
+		if errors.Is(err, errPartsGone) {
 			break // they were never put
 		}
 		if err != nil {
@@ -196,7 +196,7 @@ func (w *whole) releaseParts(ctx context.Context) error {
 	var list []string
 	for i := range parts.Count {
 		call, err := calls.call(ctx, i)
-		if errors.Is(err, errNoParts) {
+		if errors.Is(err, errPartsGone) {
 			break // released before
 		}
 		if err != nil {

@@ -17,10 +17,10 @@ import (
 
 // Waiting returns up to limit jobs of the queue that are not completed, oldest
 // first: pending ones and those that are performed now, and then those that are
-// scheduled.
+// scheduled, and those that wait for others.
 func (q *Queue) Waiting(ctx context.Context, limit int) ([]Stored, error) {
 	var jobs []Stored
-	for _, subject := range []string{q.names.jobs(), q.names.laters()} {
+	for _, subject := range []string{q.names.jobs(), q.names.laters(), q.names.waits()} {
 		if len(jobs) >= limit {
 			break
 		}
@@ -85,11 +85,15 @@ type Info struct {
 	AckWait Duration  `json:"ack_wait"`
 	Created time.Time `json:"created"`
 	// Messages and Bytes are the size of the queue's stream, its meta message
-	// not counted, nor timers among the messages.
-	Messages uint64     `json:"messages"`
-	Bytes    uint64     `json:"bytes"`
-	Replicas int        `json:"replicas"`
-	Lanes    []LaneInfo `json:"lanes"`
+	// not counted, nor timers and parts that are not put among the messages.
+	Messages uint64 `json:"messages"`
+	Bytes    uint64 `json:"bytes"`
+	// Scheduled is how many of the messages are jobs that are not to begin yet, and
+	// Waiting how many are jobs that wait for others.
+	Scheduled uint64     `json:"scheduled,omitempty"`
+	Waiting   uint64     `json:"waiting,omitempty"`
+	Replicas  int        `json:"replicas"`
+	Lanes     []LaneInfo `json:"lanes"`
 	// Strays is how many messages no lane accounts for: published by hand on
 	// a lane that is not registered. Nobody will perform them.
 	Strays uint64 `json:"strays"`
@@ -162,14 +166,20 @@ func (q *Queue) look(ctx context.Context, who []Presence) (Info, error) {
 		Messages: found.State.Msgs - min(found.State.Msgs, 1), Bytes: found.State.Bytes, Replicas: found.Config.Replicas,
 		Lanes: []LaneInfo{}, Dispatchers: who, // not null in JSON
 	}
-	for _, aside := range []string{q.names.timers(), q.names.dues()} {
+	for _, aside := range []string{q.names.timers(), q.names.dues(), q.names.chunks()} {
 		n, err := q.count(ctx, aside)
 		if err != nil {
 			return Info{}, err
 		}
 		info.Messages -= min(info.Messages, n)
 	}
-	accounted := uint64(0)
+	if info.Scheduled, err = q.count(ctx, q.names.laters()); err != nil {
+		return Info{}, err
+	}
+	if info.Waiting, err = q.count(ctx, q.names.waits()); err != nil {
+		return Info{}, err
+	}
+	accounted := info.Scheduled + info.Waiting
 	for _, lane := range lanes {
 		view, err := q.laneInfo(ctx, lane)
 		if err != nil {

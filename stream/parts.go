@@ -37,6 +37,7 @@ type besides struct {
 // and those of compositions among them. It is a pure function, and leaves what is
 // stored beside already.
 func stow(id job.ID, parts job.Parts) (stowed job.Parts, beside []besides, err error) {
+	parts.Queues = job.QueuesOf(parts.Queues, parts.Calls)
 	calls := make([]job.Call, len(parts.Calls))
 	sizes := make([]int, len(calls))
 	total := 0
@@ -118,8 +119,8 @@ type partsOf struct {
 	first int        // its first part
 }
 
-// errNoParts: parts of a job that were stored beside it are gone.
-var errNoParts = errors.New("its parts were removed from the stream")
+// errPartsGone: parts of a job that were stored beside it are gone.
+var errPartsGone = errors.New("its parts were removed from the stream")
 
 // call returns a part.
 func (p *partsOf) call(ctx context.Context, i int) (job.Call, error) {
@@ -141,7 +142,7 @@ func (p *partsOf) call(ctx context.Context, i int) (job.Call, error) {
 		}
 		first += chunk.Count
 	}
-	return job.Call{}, fmt.Errorf("part %d of job %s: %w", i, p.id, errNoParts)
+	return job.Call{}, fmt.Errorf("part %d of job %s: %w", i, p.id, errPartsGone)
 }
 
 func (p *partsOf) read(ctx context.Context, chunk job.Chunk) ([]job.Call, error) {
@@ -151,14 +152,14 @@ func (p *partsOf) read(ctx context.Context, chunk job.Chunk) ([]job.Call, error)
 	case err != nil:
 		return nil, err
 	case found == nil:
-		return nil, fmt.Errorf("%s: %w", step, errNoParts)
+		return nil, fmt.Errorf("%s: %w", step, errPartsGone)
 	}
 	calls, err := job.DecodeCalls(found.Data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", step, errNoParts, err)
+		return nil, fmt.Errorf("%s: %w: %w", step, errPartsGone, err)
 	}
 	if len(calls) != chunk.Count {
-		return nil, fmt.Errorf("%s: %w: %d instead of %d", step, errNoParts, len(calls), chunk.Count)
+		return nil, fmt.Errorf("%s: %w: %d instead of %d", step, errPartsGone, len(calls), chunk.Count)
 	}
 	return calls, nil
 }

@@ -153,8 +153,14 @@ func (w *whole) begin(ctx context.Context, now time.Time) error {
 	if !w.spec.Deadline.IsZero() && !now.Before(w.spec.Deadline) {
 		return nil // its deadline has a timer of its own
 	}
+	if now.Before(w.spec.Begin) {
+		return nil // and so has its begin
+	}
 	parts := *w.spec.Parts
 	parts.Base = w.nonce
+	if w.record.Parts != nil { // some were added
+		parts = *w.record.Parts
+	}
 	w.record = w.q.recordOfMessage(w.message, w.spec, w.record)
 	w.record.State, w.record.Parts, w.record.Started = job.Waiting, &parts, now
 	if err := w.write(ctx); err != nil {
@@ -232,9 +238,11 @@ func (w *whole) complete(ctx context.Context) error {
 	if err := w.cancelParts(ctx); err != nil {
 		return err
 	}
-	if err := w.q.PutCallbacks(ctx, w.id, w.spec, w.record, w.again); err != nil {
+	called, err := w.q.PutCallbacks(ctx, w.id, w.spec, w.record, w.again)
+	if err != nil {
 		return err
 	}
+	w.record.Called = called
 	w.record.State = job.Completed
 	if w.spec.Parts == nil { // the parts of a composition are kept, each by itself
 		if err := w.q.buryFailed(ctx, w.id, w.message.Body, w.record); err != nil {

@@ -44,6 +44,12 @@ func printQueue(w io.Writer, info queueView) {
 	fmt.Fprintf(w, "queue %s: %s, %s, ack wait %v, %s, created %s\n", info.Name,
 		plural(int(info.Messages), "job"), size(int64(info.Bytes)), time.Duration(info.AckWait),
 		plural(info.Replicas, "replica"), clock(info.Created))
+	if info.Scheduled > 0 {
+		fmt.Fprintf(w, "%s not to begin yet\n", plural(int(info.Scheduled), "job"))
+	}
+	if info.Waiting > 0 {
+		fmt.Fprintf(w, "%s waiting for others\n", plural(int(info.Waiting), "job"))
+	}
 	if info.any() {
 		fmt.Fprintln(w, info.pauses)
 	}
