@@ -21,6 +21,7 @@ type Handler struct {
 // Info is a job as its own handler sees it.
 type Info struct {
 	ID         ID
+	Nonce      Nonce // the job's identity; every attempt has the same
 	Queue      string
 	Task       string
 	Attempt    int       // counts from 1

@@ -48,6 +48,10 @@ type Spec struct {
 	// claims this one looks at the record first.
 	Again bool `msgpack:"again,omitempty"`
 
+	// Trace is the trace and the baggage that the job was put under, and is
+	// performed under: see [TraceOf].
+	Trace map[string]string `msgpack:"trace,omitempty"`
+
 	// By is who put the job: a dispatcher's UUID, a client's name.
 	// zc.async: assignerUUID (FEATURES 11, b2).
 	By string `msgpack:"by,omitempty"`
@@ -89,6 +93,9 @@ func (s Spec) Check() error {
 	}
 	if s.Attempt < 0 {
 		errs = append(errs, fmt.Errorf("attempt %d is negative", s.Attempt))
+	}
+	if err := checkTrace(s.Trace); err != nil {
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
