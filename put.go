@@ -14,6 +14,9 @@ import (
 // answer the put is repeated, until ctx ends or, where ctx has no deadline, for
 // 30 seconds; the job is stored once all the same.
 //
+// The trace and the baggage that ctx has (OpenTelemetry's, as W3C writes them) are
+// those of the handler's context, at each attempt; job.MaxTrace bounds their size.
+//
 // Errors: a [*job.NameError] for an illegal name; [ErrNoQueue]; [ErrExists]
 // where the call has an ID and a job with it is not completed, with the handle
 // of that job; [ErrUnknownQuota]; [ErrTooLarge]; [ErrPermission]; [ErrUnanswered], where the job
@@ -24,6 +27,7 @@ func Put[R any](ctx context.Context, q *Queue, call Call[R]) (*Job[R], error) {
 		return nil, fmt.Errorf("asyncnats: %w", err)
 	}
 	entry, err := q.client.entry(call.options)
+	entry.Spec.Trace = job.TraceOf(ctx)
 	if err == nil {
 		err = q.known(ctx, call.options.quotas)
 	}
@@ -54,10 +58,12 @@ func PutMany[R any](ctx context.Context, q *Queue, calls ...Call[R]) ([]*Job[R],
 		return nil, fmt.Errorf("asyncnats: %w", err)
 	}
 	entries := make([]stream.Entry, len(calls))
+	trace := job.TraceOf(ctx)
 	for i, call := range calls {
 		if call.options.replace {
 			err = errors.New("a job that replaces another cannot be put with others: put it by itself")
 		} else if entries[i], err = q.client.entry(call.options); err == nil {
+			entries[i].Spec.Trace = trace
 			err = q.known(ctx, call.options.quotas)
 		}
 		if err != nil {
