@@ -20,10 +20,11 @@ type AnswerError = stream.AnswerError
 //	})
 //
 // Questions of one name are answered one at a time, in the order in which they come,
-// beside the handler: what both use needs a lock. f's context ends with the attempt,
-// with the handler, and with stop; f must heed it, since the handler's return waits a
-// fifth of a second for an answer under way, and no longer. An error of f is told to
-// the one who asked, as is a panic, and does nothing to the job.
+// beside the handler: what both use needs a lock. f's context ends when the asker
+// waits no longer, with the attempt, with the handler, and with stop; f must heed it,
+// since it holds up the next question, and since the handler's return waits a fifth of
+// a second for an answer under way, and no longer. An error of f is told to the one who
+// asked, as is a panic, and does nothing to the job.
 //
 // Once Answer has returned questions arrive. It returns [ErrNoSelf] outside of a
 // handler, a [*job.NameError] for an illegal name (the rule is that of annotations),

@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/asyncnats/asyncnats"
 	"github.com/asyncnats/asyncnats/agents"
 	"github.com/asyncnats/asyncnats/dispatcher"
@@ -226,7 +228,8 @@ func TestStopByAnnotation(t *testing.T) {
 func TestWaitAnnotationSurvives(t *testing.T) {
 	tell(t, func(s *story) {
 		j := put(s, shout.Call("x"))
-		nc, wire := s.server.ConnectWire(s.T)
+		quiet := nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}) // the outage is no news
+		nc, wire := s.server.ConnectWire(s.T, quiet)
 		far, err := asyncnats.Connect(s.Context(), nc, asyncnats.Config{})
 		if err != nil {
 			s.Fatal(err)

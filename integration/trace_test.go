@@ -126,10 +126,11 @@ func TestTrace(t *testing.T) {
 			if failure, ok := errors.AsType[*job.Failure](err); !ok || failure.Message != "trace acme" {
 				s.Errorf("failed with %v", err)
 			}
-			d, err := s.queue.DeadJob(s.Context(), "failed")
-			if err != nil {
-				s.Fatal(err)
-			}
+			var d asyncnats.Dead
+			awaitFake(s, func() bool { // it is kept a moment after it has failed
+				d, err = s.queue.DeadJob(s.Context(), "failed")
+				return err == nil
+			})
 			if _, err := s.queue.Retry(traced(s, "other"), d); err != nil {
 				s.Fatal(err)
 			}

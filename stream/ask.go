@@ -21,6 +21,8 @@ const (
 	headerNonce = "Asyncnats-Nonce"
 	// headerEncoding is the encoding of the value: json, or absent for msgpack.
 	headerEncoding = "Asyncnats-Encoding"
+	// headerTimeout is how long the asker waits.
+	headerTimeout = "Asyncnats-Timeout"
 	// headerStatus is absent from an answer; where there is none it says why, and
 	// the data is text for people.
 	headerStatus = "Asyncnats-Status"
@@ -80,6 +82,9 @@ func (q *Queue) Ask(ctx context.Context, id job.ID, nonce job.Nonce, name string
 	if !nonce.IsZero() {
 		msg.Header.Set(headerNonce, nonce.String())
 	}
+	if deadline, bounded := ctx.Deadline(); bounded {
+		msg.Header.Set(headerTimeout, time.Until(deadline).String())
+	}
 	answer, err := q.conn().RequestMsgWithContext(ctx, msg)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
@@ -111,10 +116,11 @@ func valueIn(msg *nats.Msg) job.Value {
 }
 
 // Answer has f answer questions to the job under a name, one at a time in the order
-// in which they come, until stop is called or the handler returns. Questions that
-// wait then are told that nobody answers, and the context of the one under way
-// ends; the handler's return waits a fifth of a second for it. An error of f, or a
-// panic, is the asker's and does nothing to the job.
+// in which they come, until stop is called or the handler returns. The context of an
+// answer ends when its asker waits no longer. Questions that wait at the end are told
+// that nobody answers, and the context of the one under way ends; the handler's return
+// waits a fifth of a second for it. An error of f, or a panic, is the asker's and does
+// nothing to the job.
 //
 // When Answer has returned, the server knows of it, if it could be reached within
 // a second.
@@ -227,7 +233,7 @@ func (a *answerer) respond(msg *nats.Msg) {
 		return
 	}
 	reply := nats.NewMsg(msg.Reply)
-	value, status, err := a.call(valueIn(msg))
+	value, status, err := a.call(msg)
 	if err == nil {
 		setValue(reply, value)
 		err = msg.RespondMsg(reply)
@@ -247,15 +253,22 @@ func (a *answerer) respond(msg *nats.Msg) {
 // maxAnswerError is how many bytes of an error the asker is told.
 const maxAnswerError = 10_000
 
-// call has the handler answer. status is empty where it did.
-func (a *answerer) call(question job.Value) (value job.Value, status string, err error) {
+// call has the handler answer, for as long as the asker waits. status is empty where
+// it did.
+func (a *answerer) call(msg *nats.Msg) (value job.Value, status string, err error) {
+	ctx := a.ctx
+	if patience, err := time.ParseDuration(msg.Header.Get(headerTimeout)); err == nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, patience)
+		defer cancel()
+	}
 	defer func() {
 		if thrown := recover(); thrown != nil {
 			status, err = statusPanic, fmt.Errorf("%v", thrown)
 			a.self.failed("panic over a question to "+a.name, fmt.Errorf("%v\n%s", thrown, debug.Stack()))
 		}
 	}()
-	if value, err = a.answer(a.ctx, question); err != nil {
+	if value, err = a.answer(ctx, valueIn(msg)); err != nil {
 		status = statusFailed
 	}
 	return value, status, err

@@ -208,6 +208,34 @@ func TestQuestionsWait(t *testing.T) {
 	}
 }
 
+// An answer that nobody waits for any more holds up no other.
+func TestAnswerEndsWithItsAsker(t *testing.T) {
+	inBubble(t, func(t *testing.T, _ *natstest.Server, q *Queue) {
+		e := newEntry()
+		ctx, self, _ := handled(t, q, e)
+		_, err := self.Answer(ctx, "slow", func(ctx context.Context, question job.Value) (job.Value, error) {
+			if question.IsNone() {
+				return question, nil
+			}
+			<-ctx.Done()
+			return question, context.Cause(ctx)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		asking, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		if _, err := q.Ask(asking, e.ID, e.Spec.Nonce, "slow", text("x")); err == nil {
+			t.Error("it answered")
+		}
+		within(t, 10*time.Millisecond, "the next answer", func() {
+			if _, err := ask(t, q, e, "slow", job.Value{}); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+}
+
 // Who answers goes on after an outage.
 func TestAnswerSurvivesAnOutage(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *natstest.Server, q *Queue) {
@@ -243,8 +271,9 @@ func TestAskUnanswered(t *testing.T) {
 		e := newEntry()
 		q := createQueue(t, s.Connect(t, asAdmin), Config{})
 		ctx, self, _ := handled(t, q, e)
+		silent := ctx.Done() // of the attempt
 		if _, err := self.Answer(ctx, "silent", func(ctx context.Context, v job.Value) (job.Value, error) {
-			<-ctx.Done()
+			<-silent
 			return v, nil
 		}); err != nil {
 			t.Fatal(err)
