@@ -63,8 +63,8 @@ type Pulled struct {
 }
 
 // Call returns the call that the job was, with its ID and its time to begin, to
-// be changed or put again. Its attempts count from the beginning, and a deadline
-// is not part of it.
+// be changed or put again. Its attempts count from the beginning; a deadline is not
+// part of it, nor the trace that it was put under.
 func (p Pulled) Call() Call[job.Value] {
 	return Call[job.Value]{options{
 		task: p.Spec.Task, id: string(p.ID), arg: p.Spec.Arg, quotas: p.Spec.Quotas,

@@ -138,6 +138,9 @@ type Queue struct {
 	quotas *quotas.Set // nil until used
 }
 
+// Client returns the client that the queue is of, for its other queues.
+func (q *Queue) Client() *Client { return q.client }
+
 // Name returns the queue's name.
 func (q *Queue) Name() string { return q.name }
 

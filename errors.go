@@ -41,6 +41,10 @@ var (
 	ErrAgentExists = roster.ErrAgentExists
 	// ErrAgentBusy: the agent performs jobs.
 	ErrAgentBusy = errors.New("agent is busy")
+	// ErrNoSelf: a context is not that of a job's handler.
+	ErrNoSelf = errors.New("no job is performed under this context")
+	// ErrNotRunning: nobody answers what a job was asked.
+	ErrNotRunning = stream.ErrNotRunning
 	// ErrTooLarge: a job is larger than the server takes.
 	ErrTooLarge = stream.ErrTooLarge
 	// ErrServer: the server cannot hold queues.

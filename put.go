@@ -14,6 +14,9 @@ import (
 // answer the put is repeated, until ctx ends or, where ctx has no deadline, for
 // 30 seconds; the job is stored once all the same.
 //
+// The trace and the baggage that ctx has (OpenTelemetry's, as W3C writes them) are
+// those of the handler's context, at each attempt; job.MaxTrace bounds their size.
+//
 // Errors: a [*job.NameError] for an illegal name; [ErrNoQueue]; [ErrExists]
 // where the call has an ID and a job with it is not completed, with the handle
 // of that job; [ErrUnknownQuota]; [ErrTooLarge]; [ErrPermission]; [ErrUnanswered], where the job
@@ -91,6 +94,7 @@ func (q *Queue) entry(ctx context.Context, o options) (stream.Entry, error) {
 		}
 	}
 	e := stream.Entry{Spec: q.client.spec(call)}
+	e.Spec.Trace = job.TraceOf(ctx)
 	if e.ID, err = o.jobID(); err != nil {
 		return stream.Entry{}, err
 	}

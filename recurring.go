@@ -39,6 +39,9 @@ type RecurringConfig struct {
 // twice, at the moment of the change where it does not occur. One whose hour is
 // "*" goes by the time that passes.
 //
+// Its jobs carry no trace and no baggage of ctx: a tick is not part of the request
+// that once asked for it.
+//
 // The call must have neither an ID, nor a key that makes it unique, nor a time to
 // begin; a deadline counts from each tick. The errors are those of [Put].
 func Repeat[R any](ctx context.Context, q *Queue, name, expression string, call Call[R], c RecurringConfig) error {
@@ -94,7 +97,7 @@ func (q *Queue) ResumeRecurring(ctx context.Context, name string) error {
 }
 
 // RunRecurring puts a job like those of a recurring one, now and beside them, also
-// where that is paused.
+// where that is paused. It carries the trace and the baggage of ctx.
 func (q *Queue) RunRecurring(ctx context.Context, name string) (j *Job[job.Value], err error) {
 	err = q.use(ctx, func(opened *stream.Queue) error {
 		entry, err := opened.RunRecurring(ctx, name)

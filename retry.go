@@ -11,8 +11,9 @@ import (
 )
 
 // Retry puts a failed job again: with the same ID, argument, quotas and policies,
-// with no attempt behind it, to begin at once and without a deadline. Then what
-// was kept of the failure is removed; should the job fail again it is kept anew.
+// under the same trace and baggage, with no attempt behind it, to begin at once and
+// without a deadline. Then what was kept of the failure is removed; should the job
+// fail again it is kept anew.
 //
 // It may be repeated, by whoever, also after a crash between the two: that is one
 // job, as long as its outcome is kept.

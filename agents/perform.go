@@ -234,11 +234,11 @@ func (a *attempt) run(ctx context.Context) (result job.Value, err error) {
 		ctx, cancel = context.WithTimeoutCause(ctx, a.spec.Timeout, job.ErrTimeout)
 		defer cancel()
 	}
-	ctx = job.NewContext(ctx, job.Info{
-		ID: a.lease.ID, Queue: a.runner.config.Queue.Name(), Task: a.lease.Lane.Task,
+	ctx, end := stream.NewContext(job.WithTrace(ctx, a.spec.Trace), a.runner.config.Queue, job.Info{
+		ID: a.lease.ID, Nonce: a.spec.Nonce, Queue: a.runner.config.Queue.Name(), Task: a.lease.Lane.Task,
 		Attempt: a.us.Number, Tally: a.tally, Deadline: a.spec.Deadline,
 		Dispatcher: a.us.Dispatcher, Agent: a.us.Agent, Fences: a.fences(),
-	})
+	}, a.beside)
 	defer func() {
 		if value := recover(); value != nil {
 			err = job.FailureOfPanic(value)
@@ -250,7 +250,13 @@ func (a *attempt) run(ctx context.Context) (result job.Value, err error) {
 			}
 		}
 	}()
+	defer end()
 	return a.runner.config.Handlers[a.lease.Lane.Task].Perform(ctx, a.spec.Arg)
+}
+
+// beside logs what went wrong beside a job, which goes on.
+func (a *attempt) beside(what string, err error) {
+	a.runner.log.Warn(what, "job", a.lease.ID, "task", a.lease.Lane.Task, "attempt", a.us.Number, "err", err)
 }
 
 // look sees, at each extension of the lease and when it is told to, whether the

@@ -49,7 +49,7 @@ const (
 // turns are all of them, with how often each surely comes in a piece.
 var turns = map[crashTurn]int{
 	turnPut: 10, turnParked: 4, turnWaits: 10, turnDecided: 6, turnPart: 8, turnCompleted: 5,
-	turnReleased: 12, turnAdvanced: 5, turnAcked: 12, turnRemoved: 5, turnPurged: 1,
+	turnReleased: 12, turnAdvanced: 4, turnAcked: 12, turnRemoved: 5, turnPurged: 1,
 }
 
 // doom ends a process at its n-th turn of a kind, before or after.

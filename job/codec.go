@@ -151,6 +151,7 @@ func encode(v any) ([]byte, error) {
 	defer msgpack.PutEncoder(encoder)
 	encoder.Reset(&b)
 	encoder.UseCompactInts(true)
+	encoder.SetSortMapKeys(true)
 	if err := encoder.Encode(v); err != nil {
 		return nil, err
 	}

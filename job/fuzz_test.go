@@ -46,6 +46,7 @@ func seed(f *testing.F, pattern string) {
 func FuzzDecodeSpec(f *testing.F) {
 	seed(f, "spec-*")
 	f.Add([]byte(`{"arg":[1,{"a":null}],"retry":{"never":true},"keep":"none"}`))
+	f.Add([]byte(`{"trace":{"baggage":"a=b;c","traceparent":"00"}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, lane := range []struct {
 			task     string
@@ -118,6 +119,29 @@ func FuzzDecodeDead(f *testing.F) {
 			if diff := cmp.Diff(entry, again, cmpopts.EquateEmpty()); diff != "" {
 				t.Fatalf("decoded again (-first +second):\n%s", diff)
 			}
+		}
+	})
+}
+
+// FuzzDecodeNote: what is decoded means the same when it is encoded and decoded
+// again.
+func FuzzDecodeNote(f *testing.F) {
+	seed(f, "note*.hex")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		note, err := job.DecodeNote(data)
+		if err != nil {
+			return
+		}
+		data, err = job.EncodeNote(note)
+		if err != nil {
+			t.Fatalf("%#v cannot be encoded: %v", note, err)
+		}
+		again, err := job.DecodeNote(data)
+		if err != nil {
+			t.Fatalf("%#v cannot be decoded: %v", note, err)
+		}
+		if diff := cmp.Diff(note, again, cmpopts.EquateEmpty()); diff != "" {
+			t.Fatalf("decoded again (-first +second):\n%s", diff)
 		}
 	})
 }

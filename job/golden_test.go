@@ -55,6 +55,14 @@ var specs = map[string]job.Spec{
 		Begin: put.Add(time.Hour), Deadline: put.Add(2 * time.Hour),
 		Retry: job.Retry{Max: 4, Min: 2 * time.Second, Cap: time.Minute, Jitter: 0.5},
 	},
+	"spec-trace": {
+		Version: 1, Nonce: nonce, Task: "text.shout",
+		Trace: map[string]string{
+			"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+			"tracestate":  "vendor=abc",
+			"baggage":     "tenant=acme,user=ada",
+		},
+	},
 	"spec-quotas":   {Version: 1, Nonce: nonce, Task: "image.thumbnail", Quotas: []string{"db", "gpu"}},
 	"spec-priority": {Version: 1, Nonce: nonce, Task: "image.thumbnail", Quotas: []string{"gpu"}, Priority: job.High},
 }
@@ -132,7 +140,7 @@ func TestGoldenSpecs(t *testing.T) {
 // TestGoldenJSONBodies reads the bodies written by hand, which say the same
 // as the msgpack ones of the same name.
 func TestGoldenJSONBodies(t *testing.T) {
-	for _, name := range []string{"spec-minimal", "spec-full", "spec-timed", "spec-quotas", "spec-priority"} {
+	for _, name := range []string{"spec-minimal", "spec-full", "spec-timed", "spec-trace", "spec-quotas", "spec-priority"} {
 		body, err := os.ReadFile(filepath.Join("testdata", name+".json"))
 		if err != nil {
 			t.Fatal(err)
@@ -193,7 +201,7 @@ func TestGoldenDead(t *testing.T) {
 // TestVectorsOfTheDocumentation holds the golden files against their copies
 // in docs/protocol.md.
 func TestVectorsOfTheDocumentation(t *testing.T) {
-	for _, name := range []string{"spec-minimal", "spec-full", "spec-again", "spec-priority", "record-active", "record-completed", "record-failed", "dead"} {
+	for _, name := range []string{"spec-minimal", "spec-full", "spec-again", "spec-priority", "spec-trace", "record-active", "record-completed", "record-failed", "dead", "note"} {
 		dump, err := os.ReadFile(filepath.Join("testdata", name+".hex"))
 		if err != nil {
 			t.Fatal(err)

@@ -16,19 +16,20 @@ import (
 // jsonSpec is a Spec as a person or a program without msgpack writes it. Only
 // the argument is common; everything else has a default.
 type jsonSpec struct {
-	Version  int             `json:"v"`
-	Nonce    Nonce           `json:"nonce"`
-	Task     string          `json:"task"`
-	Arg      json.RawMessage `json:"arg"`
-	Quotas   []string        `json:"quotas"`
-	Priority string          `json:"priority"`
-	Timeout  string          `json:"timeout"`
-	Keep     string          `json:"keep"`
-	Retry    jsonRetry       `json:"retry"`
-	Begin    time.Time       `json:"begin"`
-	Deadline time.Time       `json:"deadline"`
-	By       string          `json:"by"`
-	At       time.Time       `json:"at"`
+	Version  int               `json:"v"`
+	Nonce    Nonce             `json:"nonce"`
+	Task     string            `json:"task"`
+	Arg      json.RawMessage   `json:"arg"`
+	Quotas   []string          `json:"quotas"`
+	Priority string            `json:"priority"`
+	Timeout  string            `json:"timeout"`
+	Keep     string            `json:"keep"`
+	Retry    jsonRetry         `json:"retry"`
+	Begin    time.Time         `json:"begin"`
+	Deadline time.Time         `json:"deadline"`
+	Trace    map[string]string `json:"trace"`
+	By       string            `json:"by"`
+	At       time.Time         `json:"at"`
 }
 
 // jsonRetry is a Retry in such a body.
@@ -78,7 +79,8 @@ func decodeJSON(body []byte, priority Priority) (Spec, error) {
 	}
 	spec := Spec{
 		Version: read.Version, Nonce: read.Nonce, Task: read.Task,
-		Quotas: read.Quotas, Priority: priority, Begin: read.Begin.UTC(), Deadline: read.Deadline.UTC(), By: read.By, At: read.At.UTC(),
+		Quotas: read.Quotas, Priority: priority, Begin: read.Begin.UTC(), Deadline: read.Deadline.UTC(),
+		Trace: read.Trace, By: read.By, At: read.At.UTC(),
 	}
 	if arg := bytes.TrimSpace(read.Arg); len(arg) > 0 && !bytes.Equal(arg, []byte("null")) {
 		spec.Arg = Value{Encoding: JSON, Data: arg}

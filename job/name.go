@@ -41,6 +41,8 @@ var (
 	agentRule = word("agent")
 	quotaRule = word("quota")
 	cronRule  = word("recurring job")
+	noteRule  = word("annotation")
+	askRule   = word("question")
 	taskRule  = rule{
 		what: "task", longest: 128, extra: "-_", dotted: true,
 		text: "1 to 128 letters, digits, '-' or '_', in parts joined by single dots, like image.thumbnail",
@@ -94,6 +96,14 @@ func CheckAgent(name string) error { return agentRule.check(name) }
 // CheckRecurring reports whether name may be a recurring job's. The error is a
 // [*NameError].
 func CheckRecurring(name string) error { return cronRule.check(name) }
+
+// CheckAnnotation reports whether name may be an annotation's. The error is a
+// [*NameError].
+func CheckAnnotation(name string) error { return noteRule.check(name) }
+
+// CheckQuestion reports whether name may be that of what a job answers. The error
+// is a [*NameError].
+func CheckQuestion(name string) error { return askRule.check(name) }
 
 // CheckTask reports whether name may be a task's. The error is a
 // [*NameError].

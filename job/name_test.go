@@ -34,6 +34,16 @@ func TestNames(t *testing.T) {
 			[]string{"a.b", "a/b", "a=b"},
 		},
 		{
+			"annotation", job.CheckAnnotation, 64, "1 to 64 letters, digits, '-' or '_'",
+			[]string{"main", "Main", "a_b-C"},
+			[]string{"a.b", "a/b", "a=b"},
+		},
+		{
+			"question", job.CheckQuestion, 64, "1 to 64 letters, digits, '-' or '_'",
+			[]string{"main", "Main", "a_b-C"},
+			[]string{"a.b", "a/b", "a=b"},
+		},
+		{
 			"quota", job.CheckQuota, 64, "1 to 64 letters, digits, '-' or '_'",
 			[]string{"gpu", "GPU", "a_b-C"},
 			[]string{"a.b", "a/b", "a=b"},

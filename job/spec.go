@@ -54,6 +54,9 @@ type Spec struct {
 	Parts *Parts `msgpack:"parts,omitempty"`
 	// Parent is the job for which this one was put; nil for none.
 	Parent *Parent `msgpack:"parent,omitempty"`
+	// Trace is the trace and the baggage that the job was put under, and is
+	// performed under: see [TraceOf].
+	Trace map[string]string `msgpack:"trace,omitempty"`
 
 	// By is who put the job: a dispatcher's UUID, a client's name.
 	// zc.async: assignerUUID (FEATURES 11, b2).
@@ -102,6 +105,9 @@ func (s Spec) Check() error {
 	}
 	if s.Attempt < 0 {
 		errs = append(errs, fmt.Errorf("attempt %d is negative", s.Attempt))
+	}
+	if err := checkTrace(s.Trace); err != nil {
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

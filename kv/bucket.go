@@ -210,9 +210,18 @@ func (b *Bucket[T]) Send(key string, value T, revision uint64, ttl time.Duration
 // Delete removes a key whose revision is the one given. It returns
 // [ErrConflict] where the key has another.
 func (b *Bucket[T]) Delete(ctx context.Context, key string, revision uint64) error {
+	return b.DeleteFor(ctx, key, revision, Forever)
+}
+
+// DeleteFor is Delete that leaves its marker, by which watchers learn of it, for
+// so long and no longer. The bucket must have no Markers: they would follow it.
+func (b *Bucket[T]) DeleteFor(ctx context.Context, key string, revision uint64, marker time.Duration) error {
 	// Not jetstream.KeyValue's: it takes revision 0 for no condition.
 	msg := b.message(key, revision)
 	msg.Header.Set("KV-Operation", "DEL")
+	if marker != Forever {
+		msg.Header.Set(jetstream.MsgTTLHeader, ttlHeader(marker))
+	}
 	if _, err := b.js.PublishMsg(ctx, msg); err != nil {
 		return fmt.Errorf("delete %s of %s: %w", key, b.name, conflict(err))
 	}

@@ -26,7 +26,7 @@ func (q *Queue) PutCallbacks(ctx context.Context, id job.ID, spec job.Spec, reco
 			continue
 		}
 		e := Entry{ID: spec.Nonce.CallbackID(i)}
-		e.Spec.Nonce, e.Spec.By = spec.Nonce.CallbackNonce(i), spec.By
+		e.Spec.Nonce, e.Spec.By, e.Spec.Trace = spec.Nonce.CallbackNonce(i), spec.By, spec.Trace
 		e.Spec.Parent = &job.Parent{Queue: q.names.queue, ID: id, Nonce: spec.Nonce, Callback: true, Number: i}
 		if err := q.putCallback(ctx, callback, *record.Outcome, e, again); err != nil {
 			return nil, fmt.Errorf("put callback %d of job %s: %w", i, id, err)
@@ -56,7 +56,8 @@ func (q *Queue) putCallback(ctx context.Context, callback job.Callback, outcome 
 	}
 	now := time.Now()
 	e.Spec = call.Spec(now)
-	e.Spec.Nonce, e.Spec.By, e.Spec.At, e.Spec.Parent, e.Spec.Again = given.Nonce, given.By, now, given.Parent, again
+	e.Spec.Nonce, e.Spec.Parent, e.Spec.Again = given.Nonce, given.Parent, again
+	e.Spec.By, e.Spec.At, e.Spec.Trace = given.By, now, given.Trace
 	_, err = q.putGiven(ctx, queue, []Entry{e})
 	return err
 }

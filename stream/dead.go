@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -43,24 +42,6 @@ type DeadEntry struct {
 	At time.Time
 
 	key string
-}
-
-// graveyard is the bucket of failed jobs, opened when it is first written to.
-type graveyard struct {
-	mu     sync.Mutex
-	bucket *kv.Bucket[job.Dead]
-}
-
-func (g *graveyard) set(bucket *kv.Bucket[job.Dead]) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.bucket = bucket
-}
-
-func (g *graveyard) opened() *kv.Bucket[job.Dead] {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.bucket
 }
 
 // openDead opens the bucket of failed jobs. A namespace whose queues are of a

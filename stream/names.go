@@ -19,6 +19,7 @@ import (
 //	async.<queue>.due.<kind>.<of>.<nonce>    the same when it has fired
 //	async.<queue>.done.<id>           not stored: an outcome was recorded
 //	async.<queue>.ctl.<verb>          not stored: questions to dispatchers
+//	async.<queue>.ctl.ask.<id>.<name> not stored: questions to a job's handler
 //	async.<queue>.event.<what>        not stored: what happened
 //	async.$dispatcher.<uuid>.<verb>   not stored: questions to one dispatcher
 
@@ -187,6 +188,20 @@ func (n names) cancel() string { return n.subject("ctl.cancel") }
 
 func (n names) who() string { return n.subject("ctl.who") }
 
+// ask is where the handler of a job is asked something.
+func (n names) ask(id job.ID, name string) string { return n.subject("ctl.ask", string(id), name) }
+
+// note is the key of an annotation of a job, "*" for all of them.
+func (n names) note(id job.ID, name string) string {
+	return n.queue + "." + string(id) + "." + name
+}
+
+// notes matches the keys of all annotations of the queue's jobs.
+func (n names) notes() string { return n.note("*", "*") }
+
+// noteName reads the name in what note writes.
+func noteName(key string) string { return key[strings.LastIndexByte(key, '.')+1:] }
+
 // record is the key of a job's record.
 func (n names) record(id job.ID) string { return n.queue + "." + string(id) }
 
@@ -283,6 +298,9 @@ func recordsBucket(namespace string) string { return streamPrefix(namespace) + "
 
 // deadBucket is the bucket of what is kept of failed jobs.
 func deadBucket(namespace string) string { return streamPrefix(namespace) + "DEAD" }
+
+// notesBucket is the bucket of annotations.
+func notesBucket(namespace string) string { return streamPrefix(namespace) + "NOTES" }
 
 // quotasBucket is the bucket whose keys package quotas makes.
 func quotasBucket(namespace string) string { return streamPrefix(namespace) + "QUOTAS" }

@@ -77,6 +77,9 @@ func (ns *Namespace) createBuckets(ctx context.Context, replicas int) (b buckets
 	if err := kv.Make(ctx, ns.js, deadConfig(ns.name, replicas)); err != nil {
 		return b, err
 	}
+	if err := kv.Make(ctx, ns.js, notesConfig(ns.name, replicas)); err != nil {
+		return b, err
+	}
 	b.crons = kv.View(b.lanes, kv.JSON[Recurring]())
 	return b, kv.Make(ctx, ns.js, kv.Config{
 		Bucket:      quotasBucket(ns.name),
@@ -217,13 +220,14 @@ func (ns *Namespace) Queues(ctx context.Context) ([]string, error) {
 }
 
 // DeleteQueue removes a queue with its pending jobs, its lanes, pauses, agents and
-// quotas, its records, and what is kept of its failed jobs. It returns
-// [ErrNoQueue] where there is none, and a [*ConfigError] where the stream of that
-// name is somebody else's.
+// quotas, its records and annotations, and what is kept of its failed jobs. It
+// returns [ErrNoQueue] where there is none, and a [*ConfigError] where the stream
+// of that name is somebody else's.
 //
-// A crash between the steps leaves lanes, quotas, records or failed jobs of a
-// queue that is gone; they are read by nobody, and deleting the queue again after
-// creating it anew, or the age of records and failed jobs, removes them.
+// A crash between the steps leaves lanes, quotas, records, annotations or failed
+// jobs of a queue that is gone; they are read by nobody, and deleting the queue
+// again after creating it anew, or the age of records, annotations and failed
+// jobs, removes them.
 func (ns *Namespace) DeleteQueue(ctx context.Context, name string) error {
 	if err := job.CheckQueue(name); err != nil {
 		return err
@@ -247,6 +251,7 @@ func (ns *Namespace) DeleteQueue(ctx context.Context, name string) error {
 		kv.PurgeAll(ctx, ns.js, quotasBucket(ns.name), name+".*"),
 		kv.PurgeAll(ctx, ns.js, recordsBucket(ns.name), n.records()),
 		ns.forgetDead(ctx, n),
+		ns.forgetNotes(ctx, n),
 	)
 	if err != nil {
 		return explain(ns.js.Conn(), "delete queue "+name, err)

@@ -184,7 +184,8 @@ func (w *whole) put(ctx context.Context, parts []part) (refused []int, err error
 func (w *whole) entry(p part) Entry {
 	now := time.Now()
 	spec := p.call.Spec(now)
-	spec.Nonce, spec.By, spec.At, spec.Again = w.record.Parts.PartNonce(p.number), w.spec.By, now, w.again
+	spec.Nonce, spec.Again = w.record.Parts.PartNonce(p.number), w.again
+	spec.By, spec.At, spec.Trace = w.spec.By, now, w.spec.Trace
 	spec.Parent = &job.Parent{Queue: w.q.names.queue, ID: w.id, Nonce: w.nonce, Number: p.number}
 	return Entry{ID: w.record.Parts.PartID(p.number), Spec: spec}
 }

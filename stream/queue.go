@@ -24,7 +24,8 @@ type Queue struct {
 	meta       Meta
 	maxMsgSize int // the stream's limit on a message; -1 for none
 	known      laneSet
-	dead       graveyard
+	dead       lateBucket[job.Dead]
+	notes      lateBucket[job.Note]
 }
 
 // Name returns the queue's name.

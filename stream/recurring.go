@@ -212,7 +212,8 @@ func (q *Queue) readChain(ctx context.Context, r *Recurring, since time.Time) er
 	return nil
 }
 
-// RunRecurring puts a job like those of a recurring one, now and beside them.
+// RunRecurring puts a job like those of a recurring one, now and beside them, under
+// the trace of ctx.
 func (q *Queue) RunRecurring(ctx context.Context, name string) (Entry, error) {
 	step := fmt.Sprintf("run recurring job %s of queue %s", name, q.names.queue)
 	if err := job.CheckRecurring(name); err != nil {
@@ -229,7 +230,7 @@ func (q *Queue) RunRecurring(ctx context.Context, name string) (Entry, error) {
 	if err != nil {
 		return Entry{}, fmt.Errorf("%s: %w", step, err)
 	}
-	spec.Nonce, spec.At = job.NewNonce(), time.Now()
+	spec.Nonce, spec.At, spec.Trace = job.NewNonce(), time.Now(), job.TraceOf(ctx)
 	if found.Value.Within > 0 {
 		spec.Deadline = spec.At.Add(time.Duration(found.Value.Within))
 	}

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -31,7 +33,8 @@ const (
 
 // commands performs jobs by running commands, and leaves none behind.
 type commands struct {
-	limit int // of a result, in bytes
+	limit int      // of a result, in bytes
+	env   []string // by which they find the server, beside what this process has
 
 	mu      sync.Mutex
 	running map[*exec.Cmd]struct{}
@@ -50,7 +53,7 @@ func (c *commands) handler(task, line string) job.Handler {
 // says: it may have ended in the middle.
 func (c *commands) perform(ctx context.Context, line string, arg job.Value) (job.Value, error) {
 	cmd := shell(line)
-	cmd.Env = append(os.Environ(), environment(ctx)...)
+	cmd.Env = slices.Concat(os.Environ(), c.env, environment(ctx))
 	if !arg.IsNone() {
 		text, err := arg.AsJSON()
 		if err != nil {
@@ -148,6 +151,9 @@ func environment(ctx context.Context) []string {
 		"ASYNCNATS_ATTEMPT=" + strconv.Itoa(info.Attempt),
 		"ASYNCNATS_DISPATCHER=" + info.Dispatcher,
 		"ASYNCNATS_AGENT=" + info.Agent,
+	}
+	for key, value := range job.TraceOf(ctx) {
+		env = append(env, strings.ToUpper(key)+"="+value)
 	}
 	for quota, fence := range info.Fences {
 		env = append(env, "ASYNCNATS_FENCE_"+quota+"="+strconv.FormatUint(fence, 10))

@@ -29,7 +29,7 @@ type connection struct {
 	TLSKey    string `name:"tlskey" env:"NATS_KEY" placeholder:"FILE" help:"Key of the TLS certificate."`
 	TLSCA     string `name:"tlsca" env:"NATS_CA" placeholder:"FILE" help:"TLS certificate authority."`
 	Context   string `env:"NATS_CONTEXT" placeholder:"NAME" help:"Context of the nats command; the selected one if none is given."`
-	Domain    string `aliases:"js-domain" placeholder:"NAME" help:"JetStream domain."`
+	Domain    string `aliases:"js-domain" env:"ASYNCNATS_DOMAIN" placeholder:"NAME" help:"JetStream domain."`
 	Namespace string `env:"ASYNCNATS_NAMESPACE" default:"async" help:"System of queues within the account."`
 }
 
@@ -101,6 +101,21 @@ func (c *connection) dial(sub string, options ...nats.Option) (nc *nats.Conn, do
 		return nil, "", usagef("the nats context sets a JetStream API prefix (%s), which asyncnats cannot use: name the domain instead, with --domain", settings.JSAPIPrefix)
 	}
 	return nc, domain, nil
+}
+
+// environment is the flags as the environment variables that say the same, for
+// commands that call this program: without passwords, which are theirs to know.
+func (c *connection) environment() (env []string) {
+	for name, value := range map[string]string{
+		"NATS_URL": c.URL, "NATS_CONTEXT": c.Context, "NATS_CREDS": c.Creds, "NATS_NKEY": c.NKey,
+		"NATS_CERT": c.TLSCert, "NATS_KEY": c.TLSKey, "NATS_CA": c.TLSCA,
+		"ASYNCNATS_NAMESPACE": c.Namespace, "ASYNCNATS_DOMAIN": c.Domain,
+	} {
+		if value != "" {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
 }
 
 // override puts the given server in place of the context's, and any given

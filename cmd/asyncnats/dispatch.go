@@ -35,7 +35,9 @@ type dispatchCmd struct {
 func (*dispatchCmd) Help() string {
 	return `A command is run by the shell (sh -c). It gets the job's argument on stdin, in JSON (nothing where there is none), and prints the result: JSON, or text, which becomes a string. The job is over when the command has ended and its output is closed. An exit status other than 0 is a failure, with the end of stderr as its message.
 
-In the environment: ASYNCNATS_JOB, ASYNCNATS_QUEUE, ASYNCNATS_TASK, ASYNCNATS_ATTEMPT, ASYNCNATS_DISPATCHER, ASYNCNATS_AGENT and, for each quota, ASYNCNATS_FENCE_<quota>, its fencing token.
+In the environment: ASYNCNATS_JOB, ASYNCNATS_QUEUE, ASYNCNATS_TASK, ASYNCNATS_ATTEMPT, ASYNCNATS_DISPATCHER, ASYNCNATS_AGENT and, for each quota, ASYNCNATS_FENCE_<quota>, its fencing token. The server and the namespace are there too, so that a command may call this program, and TRACEPARENT, TRACESTATE and BAGGAGE where the job was put under a trace:
+
+    asyncnats job annotate "$ASYNCNATS_JOB" progress '{"done": 3, "total": 10}'
 
 SIGINT or SIGTERM stops the dispatcher: it takes no more jobs and lets commands go on for --grace. Commands that have to end then, or because of the job's timeout, get SIGTERM and a little later SIGKILL, with all they have started; the jobs of a stopping dispatcher start again elsewhere. A second signal kills them at once. If the dispatcher itself is killed (SIGKILL) its commands go on beside the next attempt.
 
@@ -76,7 +78,7 @@ func (c *dispatchCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer nc.Close()
-	running := &commands{limit: int(nc.MaxPayload())}
+	running := &commands{limit: int(nc.MaxPayload()), env: a.connection.environment()}
 	d, err := dispatcher.New(nc, c.config(a.connection.Namespace, domain, running, log))
 	if err != nil {
 		return usage(err)

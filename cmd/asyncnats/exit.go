@@ -27,8 +27,8 @@ Exit codes:
   0  done
   1  not done: the message says why
   2  wrong usage
-  3  the job failed (put --wait, job wait)
-  4  no such queue, quota, job, recurring job, dispatcher or agent
+  3  the job failed (put --wait, job wait, job watch)
+  4  no such queue, quota, job, recurring job, dispatcher or agent; or nobody answers
   5  the server is not there, or cannot be used: too old, without JetStream, refuses this user
 `
 
@@ -81,6 +81,7 @@ func code(err error) int {
 		{asyncnats.ErrNoAgent, exitNotFound},
 		{asyncnats.ErrNoRecurring, exitNotFound},
 		{asyncnats.ErrOutcomeNotKept, exitNotFound},
+		{asyncnats.ErrNotRunning, exitNotFound},
 		{asyncnats.ErrServer, exitUnreachable},
 		{asyncnats.ErrPermission, exitUnreachable},
 		{asyncnats.ErrUnanswered, exitUnreachable},

@@ -22,10 +22,14 @@ type jobShowCmd struct {
 // Run shows the job.
 func (c *jobShowCmd) Run(ctx context.Context, a *app) error {
 	var status asyncnats.Status
+	var progress *asyncnats.Progress
 	err := c.on(ctx, a, "job show", c.Queue, func(ctx context.Context, q *asyncnats.Queue) error {
 		j, err := asyncnats.Lookup[job.Value](ctx, q, c.ID)
 		if err == nil {
 			status, err = j.Status(ctx)
+		}
+		if err == nil {
+			progress = progressOf(ctx, j)
 		}
 		return err
 	})
@@ -36,6 +40,7 @@ func (c *jobShowCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
+	view.Progress = progress
 	if c.JSON {
 		return printJSON(a.out, view)
 	}
@@ -51,6 +56,18 @@ type view struct {
 	asyncnats.Status
 	Arg    json.RawMessage `json:"arg,omitempty"`
 	Result json.RawMessage `json:"result,omitempty"`
+	// Progress is what the job has reported, where that was asked for.
+	Progress *asyncnats.Progress `json:"progress,omitempty"`
+}
+
+// progressOf returns what a job has reported; nil where that is nothing, or nothing
+// that can be read.
+func progressOf(ctx context.Context, j *asyncnats.Job[job.Value]) *asyncnats.Progress {
+	p, reported, err := j.Progress(ctx)
+	if err != nil || !reported {
+		return nil
+	}
+	return &p
 }
 
 func viewOf(status asyncnats.Status) (view, error) {
@@ -107,6 +124,9 @@ func printView(w io.Writer, v view) {
 	}
 	line("by", v.By)
 	line("argument", string(v.Arg))
+	if v.Progress != nil {
+		line("progress", v.Progress.String())
+	}
 	switch {
 	case v.Running != nil:
 		line("attempt", fmt.Sprintf("%d, for %s", v.Running.Attempt, took(time.Since(v.Running.Since))))

@@ -56,9 +56,12 @@ type awaited struct {
 	Failure *job.Failure    `json:"failure,omitempty"`
 }
 
-// await waits for a job and prints its result, or all of its outcome as JSON.
+// await waits for a job and prints its result, or all of its outcome as JSON. On a
+// terminal it shows the progress that the job reports.
 func (a *app) await(ctx context.Context, j *asyncnats.Job[job.Value], whole bool) error {
+	stop := a.showProgress(ctx, j, whole)
 	outcome, err := outcomeOf(ctx, j)
+	stop()
 	if err != nil && outcome.Failure == nil {
 		return err
 	}

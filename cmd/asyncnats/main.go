@@ -99,6 +99,11 @@ type jobCmd struct {
 	Pull   jobPullCmd   `cmd:"" help:"Take back jobs that no dispatcher was given."`
 	Retry  jobRetryCmd  `cmd:"" help:"Put jobs again that failed."`
 	Ls     jobLsCmd     `cmd:"" help:"List the jobs of a queue."`
+
+	Watch       jobWatchCmd       `cmd:"" help:"Follow a job: its state, its progress and its annotations."`
+	Annotate    jobAnnotateCmd    `cmd:"" help:"Set an annotation of a job, or remove it."`
+	Annotations jobAnnotationsCmd `cmd:"" help:"List the annotations of a job."`
+	Ask         jobAskCmd         `cmd:"" help:"Ask the handler of a running job something."`
 }
 
 type deadCmd struct {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/asyncnats/asyncnats"
@@ -55,7 +56,7 @@ func (c *putCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer disconnect()
 	q := client.Queue(c.Queue)
-	jobs, err := c.put(ctx, q, calls)
+	jobs, err := c.put(traced(ctx), q, calls)
 	if !c.Wait || err != nil {
 		return errors.Join(c.print(a, jobs), err)
 	}
@@ -165,6 +166,18 @@ func exists(ctx context.Context, holder *asyncnats.Job[job.Value], refused error
 	}
 	return fmt.Errorf("%w: it is %s, of task %s, put %s%s: wait for it (asyncnats job wait %s --queue %s) or take another ID",
 		refused, status.State, status.Task, clock(status.Put), by, status.ID, status.Queue)
+}
+
+// traced returns ctx with the trace and the baggage that the environment has, as that
+// of a job's command does.
+func traced(ctx context.Context) context.Context {
+	carried := make(map[string]string)
+	for _, key := range []string{"traceparent", "tracestate", "baggage"} {
+		if value := os.Getenv(strings.ToUpper(key)); value != "" {
+			carried[key] = value
+		}
+	}
+	return job.WithTrace(ctx, carried)
 }
 
 // print prints the IDs.
