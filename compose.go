@@ -2,6 +2,7 @@ package asyncnats
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -132,6 +133,21 @@ func AddParts[R any](ctx context.Context, whole *Job[[]Outcome[R]], parts ...Cal
 	return whole.queue.use(ctx, func(opened *stream.Queue) error {
 		return opened.AddParts(ctx, whole.id, whole.nonce, name, calls)
 	})
+}
+
+// Whole returns the parallel or serial of which the job that is performed under ctx,
+// the context of its handler, is a part. It returns [ErrNoSelf] outside of a handler,
+// and an error where the job is no part.
+func Whole[R any](ctx context.Context) (*Job[[]Outcome[R]], error) {
+	self, err := Self(ctx)
+	if err != nil {
+		return nil, err
+	}
+	info, _ := job.FromContext(ctx)
+	if !info.Parent.Waits() {
+		return nil, errors.New("asyncnats: job is no part of another")
+	}
+	return newJob[[]Outcome[R]](self.queue.client.Queue(info.Parent.Queue), info.Parent.ID, info.Parent.Nonce), nil
 }
 
 // Node is a job with those that it gave rise to.

@@ -236,7 +236,7 @@ func (a *attempt) run(ctx context.Context) (result job.Value, err error) {
 	}
 	ctx, end := stream.NewContext(job.WithTrace(ctx, a.spec.Trace), a.runner.config.Queue, job.Info{
 		ID: a.lease.ID, Nonce: a.spec.Nonce, Queue: a.runner.config.Queue.Name(), Task: a.lease.Lane.Task,
-		Attempt: a.us.Number, Tally: a.tally, Deadline: a.spec.Deadline,
+		Attempt: a.us.Number, Tally: a.tally, Deadline: a.spec.Deadline, Parent: a.spec.Parent,
 		Dispatcher: a.us.Dispatcher, Agent: a.us.Agent, Fences: a.fences(),
 	}, a.beside)
 	defer func() {

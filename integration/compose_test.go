@@ -82,12 +82,18 @@ func TestParallel(t *testing.T) {
 // settled waits until nothing is left in the queue.
 func (s *story) settled() {
 	s.Helper()
+	s.settledBut(0)
+}
+
+// settledBut waits until so many jobs are left in the queue.
+func (s *story) settledBut(jobs uint64) {
+	s.Helper()
 	waitFor(s, func() bool {
 		info, err := s.queue.Info(s.Context())
 		if err != nil {
 			s.Fatal(err)
 		}
-		return info.Messages == 0 && s.stored() == 1 // the meta message
+		return info.Messages == jobs && s.stored() == 1+jobs // the meta message
 	})
 }
 

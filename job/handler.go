@@ -29,6 +29,7 @@ type Info struct {
 	Attempt    int       // counts from 1
 	Tally                // how the attempts before this one ended
 	Deadline   time.Time // the job does not start later; zero for none
+	Parent     *Parent   // the job for which it was put; nil for none
 	Dispatcher string    // UUID
 	Agent      string
 	// Fences holds, for each quota that the job names, the fencing token of
