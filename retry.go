@@ -15,6 +15,9 @@ import (
 // without a deadline. Then what was kept of the failure is removed; should the job
 // fail again it is kept anew.
 //
+// A part or a callback of another job is put by itself, with an ID of its own: that
+// job has its outcome already.
+//
 // It may be repeated, by whoever, also after a crash between the two: that is one
 // job, as long as its outcome is kept.
 //
@@ -43,20 +46,24 @@ func (q *Queue) retry(ctx context.Context, d Dead) (*Job[job.Value], error) {
 		return nil, err
 	}
 	spec.By, spec.At = q.client.name, time.Now()
+	id := d.ID
+	if d.Record.Parent != nil {
+		id = job.ID("again/" + spec.Nonce.String())
+	}
 	if err := opened.StillDead(ctx, d.entry); err != nil {
 		return nil, err
 	}
 	if err := q.known(ctx, spec.Quotas); err != nil {
 		return nil, err
 	}
-	if err := opened.Put(ctx, stream.Entry{ID: d.ID, Chosen: true, Spec: spec}); err != nil {
+	if err := opened.Put(ctx, stream.Entry{ID: id, Chosen: true, Spec: spec}); err != nil {
 		return nil, err
 	}
 	err = opened.RemoveDead(ctx, d.entry)
 	if err != nil && !errors.Is(err, ErrNoJob) { // it failed already, or somebody else has retried it
 		return nil, fmt.Errorf("it was put; %w", err)
 	}
-	return newJob[job.Value](q, d.ID, spec.Nonce), nil
+	return newJob[job.Value](q, id, spec.Nonce), nil
 }
 
 // RetryDead puts the failed jobs again that the filter accepts, the one that

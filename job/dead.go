@@ -89,7 +89,7 @@ func (d Dead) Spec() (Spec, error) {
 }
 
 // Anew returns the job as it is to be put again: with its argument, quotas and
-// policies, without times, and with no attempt behind it. Its nonce follows from
+// policies, without times, for no other job, and with no attempt behind it. Its nonce follows from
 // that of the job and the revision of the entry, so that two who put it again,
 // or one who does it twice, put one job. (Who put it, and when, is the caller's
 // to say.)
@@ -106,7 +106,7 @@ func (d Dead) Anew(revision uint64) (Spec, error) {
 	}
 	spec.Nonce, spec.Again = d.Record.Nonce.Next(revision), true
 	spec.Begin, spec.Deadline, spec.Attempt = time.Time{}, time.Time{}, 0
-	spec.By, spec.At = "", time.Time{}
+	spec.By, spec.At, spec.Parent = "", time.Time{}, nil
 	return spec, nil
 }
 

@@ -18,6 +18,7 @@ func TestAnew(t *testing.T) {
 		Version: 1, Nonce: nonce, Task: "text.shout", Arg: job.Value{Data: []byte{0xa1, 'x'}}, Quotas: []string{"gpu"},
 		Timeout: time.Minute, Keep: job.KeepNone, Retry: job.Retry{Max: 3},
 		Priority: job.High, Begin: put, Deadline: put.Add(time.Hour), Attempt: 3, By: "web-1", At: put,
+		Callbacks: []job.Callback{{On: job.OnFailure, Call: job.Call{Task: "ops.page"}}}, Parent: &job.Parent{Queue: "media", ID: "album", Nonce: nonce, Number: 2},
 	}
 	entry := job.Dead{Version: 1, Body: encoded(spec), Record: job.Record{Nonce: nonce, Task: spec.Task, Quotas: spec.Quotas, Priority: spec.Priority}}
 	got, err := entry.Anew(7)
@@ -27,6 +28,7 @@ func TestAnew(t *testing.T) {
 	want := spec
 	want.Nonce, want.Again = nonce.Next(7), true
 	want.Begin, want.Deadline, want.Attempt, want.By, want.At = time.Time{}, time.Time{}, 0, "", time.Time{}
+	want.Parent = nil
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

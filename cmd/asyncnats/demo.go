@@ -62,6 +62,7 @@ func (c *demoCmd) Run(ctx context.Context, a *app) error {
 	printDemo(a.out, done.files, c.Rows)
 	printTotals(a.out, done.files, done.elapsed)
 	printPacked(a.out, done.packed)
+	printJoined(a.out, done.joined)
 	if more {
 		fmt.Fprintf(a.out, "There are more files in %s: --limit %d ended the list.\n", c.Dir, c.Limit)
 	}
@@ -97,6 +98,7 @@ type demoResult struct {
 	files   []fileResult
 	elapsed time.Duration // from the first put of a file's job to the last outcome
 	packed  packResult
+	joined  joinResult
 }
 
 // newProgress returns nil where w is not a terminal.
@@ -161,7 +163,10 @@ func (d *demo) run(ctx context.Context, files []string) (done demoResult, err er
 	if done.files, err = collect(ctx, q, jobs, files); err != nil {
 		return done, err
 	}
-	done.packed, err = d.packLargest(ctx, q, done.files)
+	if done.packed, err = d.packLargest(ctx, q, done.files); err != nil {
+		return done, err
+	}
+	done.joined, err = joinAll(ctx, q, files)
 	return done, err
 }
 
@@ -206,7 +211,7 @@ func (d *demo) dispatch(ctx context.Context, ns *server.Server) (stop func() err
 			return nil, errors.Join(err, stop())
 		}
 		one, err := dispatcher.New(nc, dispatcher.Config{
-			UUID: uuid.New(), Handlers: []job.Handler{digest.Handle(d.digest), pack.Handle(d.pack)}, Agents: []agents.Agent{agent},
+			UUID: uuid.New(), Handlers: []job.Handler{digest.Handle(d.digest), pack.Handle(d.pack), manifest.Handle(join)}, Agents: []agents.Agent{agent},
 			Log: slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelError})),
 		})
 		if err != nil {

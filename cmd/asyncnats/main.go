@@ -101,6 +101,7 @@ type jobCmd struct {
 	Ls     jobLsCmd     `cmd:"" help:"List the jobs of a queue."`
 
 	Watch       jobWatchCmd       `cmd:"" help:"Follow a job: its state, its progress and its annotations."`
+	Tree        jobTreeCmd        `cmd:"" help:"Show a job with its parts and callbacks."`
 	Annotate    jobAnnotateCmd    `cmd:"" help:"Set an annotation of a job, or remove it."`
 	Annotations jobAnnotationsCmd `cmd:"" help:"List the annotations of a job."`
 	Ask         jobAskCmd         `cmd:"" help:"Ask the handler of a running job something."`

@@ -19,6 +19,7 @@ import (
 type putCmd struct {
 	format
 	taskFlags
+	composeFlags
 	Task    string        `arg:"" help:"Task to perform, like image.thumbnail."`
 	Args    []string      `arg:"" optional:"" name:"arg" help:"Argument, in JSON; - reads it from stdin, as does no argument unless stdin is a terminal. Each further argument makes a further job."`
 	Queue   string        `short:"q" default:"default" help:"Queue to put it on."`
@@ -41,7 +42,8 @@ func (*putCmd) Help() string {
     asyncnats put image.render '"cat.png"' --quota gpu
     asyncnats put mail.send --once --priority high < mail.json
     asyncnats put mail.send --in 1h --within 10m --retry 5 < mail.json
-    asyncnats put index.rebuild --unique main --replace --in 30s`
+    asyncnats put index.rebuild --unique main --replace --in 30s
+    asyncnats put image.thumbnail '"a.png"' '"b.png"' --parallel --then album.build --on-failure ops.page`
 }
 
 // Run puts the jobs.
@@ -73,17 +75,17 @@ func (c *putCmd) calls(in *os.File) ([]asyncnats.Call[job.Value], error) {
 	if err != nil {
 		return nil, err
 	}
-	if (c.ID != "" || c.Unique != "") && len(args)*c.Count > 1 {
+	if one := c.Parallel || c.Serial; !one && (c.ID != "" || c.Unique != "") && len(args)*c.Count > 1 {
 		return nil, usagef("--id and --unique are for one job, and these are %d: leave them out and each gets an ID of its own", len(args)*c.Count)
 	}
 	task := c.task(c.Task, c.Timeout)
 	calls := make([]asyncnats.Call[job.Value], 0, len(args)*c.Count)
 	for _, arg := range args {
 		for range c.Count {
-			calls = append(calls, c.timed(task.Call(arg).ID(c.ID)))
+			calls = append(calls, task.Call(arg))
 		}
 	}
-	return calls, nil
+	return c.composed(calls), nil
 }
 
 // timed adds to a call when it is to begin, and in whose place.
