@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/asyncnats/asyncnats/internal/natstest"
 	"github.com/asyncnats/asyncnats/job"
@@ -152,7 +155,8 @@ func TestReportWithoutPermission(t *testing.T) {
 	configure, login := withUser("$KV.ASYNC_NOTES.>")
 	natstest.RunWith(t, configure, func(t *testing.T, s *natstest.Server) {
 		createQueue(t, s.Connect(t, asAdmin), Config{})
-		q := createQueue(t, s.Connect(t, login, quiet), Config{})
+		var refusals atomic.Int64
+		q := createQueue(t, s.Connect(t, login, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) { refusals.Add(1) })), Config{})
 		e := newEntry()
 		told := make(chan error, 100)
 		ctx, end := NewContext(t.Context(), q, job.Info{ID: e.ID, Nonce: e.Spec.Nonce}, func(_ string, err error) { told <- err })
@@ -162,6 +166,9 @@ func TestReportWithoutPermission(t *testing.T) {
 		end()
 		if len(told) != 1 || !errors.Is(<-told, ErrPermission) {
 			t.Errorf("%d times told, want once, of ErrPermission", len(told)+1)
+		}
+		if n := refusals.Load(); n != 1 {
+			t.Errorf("it was tried %d times", n)
 		}
 	})
 }
