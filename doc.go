@@ -22,6 +22,10 @@
 //	})
 //	err = d.Run(ctx)
 //
+// In a handler [Self] is the job that is performed, [Report] says how far it is, and
+// [Answer] answers what others [Ask] it. Whoever has a job's handle may set and read
+// its annotations: [Job.Annotate].
+//
 // # Guarantees
 //
 // A job whose Put returned without error is performed at least once, or ends

@@ -70,7 +70,7 @@ func Report(ctx context.Context, p Progress) error {
 	if err != nil {
 		return fmt.Errorf("asyncnats: report progress: %w", err)
 	}
-	self.Report(ctx, value)
+	self.Report(value)
 	return nil
 }
 

@@ -369,3 +369,37 @@ func bucketConfig(t *testing.T, js jetstream.JetStream, bucket string) jetstream
 	}
 	return stream.CachedInfo().Config
 }
+
+// The marker of what was deleted for a while tells those who watch, and goes.
+func TestDeleteFor(t *testing.T) {
+	natstest.RunWith(t, nil, func(t *testing.T, s *natstest.Server) {
+		b := open(t, s.JetStream(t), kv.Config{Bucket: "b"}) // markers would be left of markers
+		stored := func() uint64 {
+			found, err := s.JetStream(t).Stream(t.Context(), "KV_b")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return found.CachedInfo().State.Msgs
+		}
+		revision := create(t, b, "k", "v", kv.Forever)
+		w := watch(t, b, ">")
+		w.next(t, 2)
+		wantConflict(t, "delete", b.DeleteFor(t.Context(), "k", revision+1, time.Minute))
+		if err := b.DeleteFor(t.Context(), "k", revision, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.next(t, 1); got[0] != "no k" {
+			t.Errorf("told %q", got)
+		}
+		wantValue(t, b, "k", "")
+		if stored() != 1 {
+			t.Error("no marker is left")
+		}
+		time.Sleep(62 * time.Second)
+		if n := stored(); n != 0 {
+			t.Errorf("%d messages are left", n)
+		}
+		create(t, b, "k", "again", kv.Forever)
+		wantValue(t, b, "k", "again")
+	})
+}

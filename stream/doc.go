@@ -6,6 +6,9 @@
 //   - [Lane]: one disjoint part of a queue, with one durable consumer
 //   - [Tap]: pull requests on one lane, whose deliveries are leases
 //   - [Lease]: the right to perform a delivered job now
+//   - [Self]: the job that is being performed, to its own handler: what it reports,
+//     and what it answers
+//   - [Note]: an annotation of a job, which anybody may set
 //
 // # Protocol
 //

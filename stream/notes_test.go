@@ -120,6 +120,9 @@ func TestWhoCanBeAnnotated(t *testing.T) {
 		wantNotes(t, q, first, "mine=first's")
 		put(t, q, second)
 		wantNotes(t, q, second)
+		if note, found, err := q.Note(t.Context(), second.ID, second.Spec.Nonce, "mine"); found || err != nil {
+			t.Errorf("a later job of the ID reads %+v, %v", note, err)
+		}
 		for name, row := range map[string]struct {
 			e    Entry
 			want error

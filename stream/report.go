@@ -26,12 +26,10 @@ const ProgressNote = "progress"
 // meanwhile the last is written, at the latest when the handler returns. It never
 // waits for the server; an attempt that lost its lease writes nothing more, nor
 // does a handler that has returned.
-//
-// ctx is that of the handler.
-func (s *Self) Report(ctx context.Context, value job.Value) {
+func (s *Self) Report(value job.Value) {
 	s.mu.Lock()
 	if s.report == nil {
-		s.report = &reporter{self: s, ctx: context.WithoutCancel(ctx), attempt: ctx, ended: s.ended}
+		s.report = &reporter{self: s, ended: s.ended}
 		s.ends = append(s.ends, s.report.end)
 	}
 	r := s.report
@@ -42,9 +40,7 @@ func (s *Self) Report(ctx context.Context, value job.Value) {
 // reporter writes what a job reports. At most one goroutine of it runs at a time,
 // and none when there is nothing to write.
 type reporter struct {
-	self    *Self
-	ctx     context.Context // of writes
-	attempt context.Context // says whether the attempt goes on
+	self *Self
 
 	mu      sync.Mutex
 	value   job.Value
@@ -57,13 +53,11 @@ type reporter struct {
 	ended   bool
 }
 
-// set takes a value, and sees to it that it is written.
+// set takes a value, and sees to it that it is written, unless the handler has
+// returned.
 func (r *reporter) set(value job.Value) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.ended {
-		return
-	}
 	r.value, r.unsaid = value, true
 	r.schedule()
 }
@@ -82,14 +76,14 @@ func (r *reporter) schedule() {
 		})
 		return
 	}
-	ctx, stop := context.WithTimeout(r.ctx, tryPatience)
+	ctx, stop := context.WithTimeout(context.WithoutCancel(r.self.ctx), tryPatience)
 	done := make(chan struct{})
 	r.writing, r.stop, r.written, r.unsaid = done, stop, time.Now(), false
 	value := r.value
 	go func() {
 		defer close(done)
 		defer stop()
-		defer context.AfterFunc(r.attempt, func() {
+		defer context.AfterFunc(r.self.ctx, func() {
 			if r.lost() {
 				stop()
 			}
@@ -108,7 +102,7 @@ func (r *reporter) schedule() {
 
 // lost reports whether the job is another attempt's, whose progress is not to be
 // written over.
-func (r *reporter) lost() bool { return errors.Is(context.Cause(r.attempt), job.ErrLeaseLost) }
+func (r *reporter) lost() bool { return errors.Is(context.Cause(r.self.ctx), job.ErrLeaseLost) }
 
 func (r *reporter) write(ctx context.Context, value job.Value) error {
 	if r.lost() {
@@ -137,10 +131,10 @@ func (r *reporter) end() {
 	writing, stop := r.writing, r.stop
 	r.mu.Unlock()
 	patience := lastReport
-	if r.attempt.Err() != nil {
+	if r.self.ctx.Err() != nil {
 		patience = hastyReport
 	}
-	ctx, cancel := context.WithTimeout(r.ctx, patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.self.ctx), patience)
 	defer cancel()
 	if writing != nil {
 		select {

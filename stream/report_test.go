@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/asyncnats/asyncnats/internal/natstest"
 	"github.com/asyncnats/asyncnats/job"
@@ -37,13 +40,13 @@ func wantReported(t *testing.T, q *Queue, e Entry, want string) {
 func TestReport(t *testing.T) {
 	inBubble(t, func(t *testing.T, _ *natstest.Server, q *Queue) {
 		e := newEntry()
-		ctx, self, end := handled(t, q, e)
-		self.Report(ctx, text("first"))
+		_, self, end := handled(t, q, e)
+		self.Report(text("first"))
 		synctest.Wait()
 		wantReported(t, q, e, "first")
 		const seconds = 10
 		for n := range seconds * 1000 {
-			self.Report(ctx, text(fmt.Sprint(n)))
+			self.Report(text(fmt.Sprint(n)))
 			time.Sleep(time.Millisecond)
 			if n == 5100 { // it is as it was a quarter of a second ago, at most
 				note, _, err := q.Note(t.Context(), e.ID, e.Spec.Nonce, ProgressNote)
@@ -56,15 +59,15 @@ func TestReport(t *testing.T) {
 		if writes := lastWrite(t, q); writes < 4*seconds-1 || writes > 4*seconds+2 {
 			t.Errorf("%d writes in %d seconds", writes, seconds)
 		}
-		self.Report(ctx, text("later"))
+		self.Report(text("later"))
 		time.Sleep(2 * ReportEvery)
 		wantReported(t, q, e, "later") // though nothing is reported after it
-		self.Report(ctx, text("now"))
-		self.Report(ctx, text("last"))
+		self.Report(text("now"))
+		self.Report(text("last"))
 		within(t, 0, "the end", end)
 		wantReported(t, q, e, "last")
 		writes := lastWrite(t, q)
-		self.Report(ctx, text("too late"))
+		self.Report(text("too late"))
 		time.Sleep(time.Minute)
 		if lastWrite(t, q) != writes {
 			t.Error("something is written after the handler's return")
@@ -79,8 +82,8 @@ func TestReportNothing(t *testing.T) {
 		e := newEntry()
 		_, _, end := handled(t, q, e)
 		end()
-		ctx, self, end := handled(t, q, e)
-		self.Report(ctx, text("one"))
+		_, self, end := handled(t, q, e)
+		self.Report(text("one"))
 		time.Sleep(time.Minute)
 		end()
 		if writes := lastWrite(t, q); writes != 1 {
@@ -93,16 +96,17 @@ func TestReportNothing(t *testing.T) {
 func TestReportAfterTheLease(t *testing.T) {
 	inBubble(t, func(t *testing.T, _ *natstest.Server, q *Queue) {
 		e := newEntry()
-		ctx, self, end := handled(t, q, e)
-		ctx, lose := context.WithCancelCause(ctx)
-		self.Report(ctx, text("ours"))
+		attempt, lose := context.WithCancelCause(t.Context())
+		ctx, end := NewContext(attempt, q, job.Info{ID: e.ID, Nonce: e.Spec.Nonce}, func(what string, err error) { t.Error(what, err) })
+		self, _ := FromContext(ctx)
+		self.Report(text("ours"))
 		synctest.Wait()
-		self.Report(ctx, text("unsaid"))
+		self.Report(text("unsaid"))
 		lose(job.ErrLeaseLost)
-		next, theirs, _ := handled(t, q, e)
-		theirs.Report(next, text("theirs"))
+		_, theirs, _ := handled(t, q, e)
+		theirs.Report(text("theirs"))
 		time.Sleep(time.Second)
-		self.Report(ctx, text("late"))
+		self.Report(text("late"))
 		time.Sleep(time.Second)
 		end()
 		wantReported(t, q, e, "theirs")
@@ -120,14 +124,14 @@ func TestReportInAnOutage(t *testing.T) {
 				told := make(chan error, 100)
 				ctx, end := NewContext(t.Context(), far, job.Info{ID: e.ID, Nonce: e.Spec.Nonce}, func(_ string, err error) { told <- err })
 				self, _ := FromContext(ctx)
-				self.Report(ctx, text("before"))
+				self.Report(text("before"))
 				synctest.Wait()
 				wire.Freeze()
 				time.Sleep(time.Second)
 				within(t, 0, "a report", func() {
-					self.Report(ctx, text("meanwhile"))
+					self.Report(text("meanwhile"))
 					synctest.Wait()
-					self.Report(ctx, text("last"))
+					self.Report(text("last"))
 				})
 				time.Sleep(time.Minute)
 				if len(told) != 1 || !errors.Is(<-told, ErrUnanswered) {
@@ -152,16 +156,20 @@ func TestReportWithoutPermission(t *testing.T) {
 	configure, login := withUser("$KV.ASYNC_NOTES.>")
 	natstest.RunWith(t, configure, func(t *testing.T, s *natstest.Server) {
 		createQueue(t, s.Connect(t, asAdmin), Config{})
-		q := createQueue(t, s.Connect(t, login, quiet), Config{})
+		var refusals atomic.Int64
+		q := createQueue(t, s.Connect(t, login, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) { refusals.Add(1) })), Config{})
 		e := newEntry()
 		told := make(chan error, 100)
 		ctx, end := NewContext(t.Context(), q, job.Info{ID: e.ID, Nonce: e.Spec.Nonce}, func(_ string, err error) { told <- err })
 		self, _ := FromContext(ctx)
-		self.Report(ctx, text("x"))
+		self.Report(text("x"))
 		time.Sleep(time.Hour)
 		end()
 		if len(told) != 1 || !errors.Is(<-told, ErrPermission) {
 			t.Errorf("%d times told, want once, of ErrPermission", len(told)+1)
+		}
+		if n := refusals.Load(); n != 1 {
+			t.Errorf("it was tried %d times", n)
 		}
 	})
 }

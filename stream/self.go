@@ -13,6 +13,7 @@ type Self struct {
 	Queue *Queue
 	job.Info
 
+	ctx    context.Context // of the handler: ends when the attempt must stop
 	failed func(what string, err error)
 
 	mu      sync.Mutex
@@ -30,7 +31,8 @@ type selfKey struct{}
 // any goroutine, of what could not be done and fails no job.
 func NewContext(ctx context.Context, q *Queue, info job.Info, failed func(what string, err error)) (in context.Context, end func()) {
 	s := &Self{Queue: q, Info: info, failed: failed}
-	return context.WithValue(job.NewContext(ctx, info), selfKey{}, s), s.end
+	s.ctx = context.WithValue(job.NewContext(ctx, info), selfKey{}, s)
+	return s.ctx, s.end
 }
 
 // FromContext returns the job that is being performed under ctx. ok is false

@@ -125,7 +125,7 @@ func printView(w io.Writer, v view) {
 	line("by", v.By)
 	line("argument", string(v.Arg))
 	if v.Progress != nil {
-		line("progress", v.Progress.String())
+		line("progress", printable(v.Progress.String()))
 	}
 	switch {
 	case v.Running != nil:
