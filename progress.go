@@ -87,8 +87,15 @@ func shorten(text string) string {
 	return text[:end] + "…"
 }
 
-// Progress returns how far the job has come, as its handler has reported last.
-// reported is false where it has reported nothing.
+// Progress returns how far the job has come, as its handler has reported last. Of a
+// composition, or a job that was handed on, it is how many of its parts are completed.
+// reported is false where nothing is known.
 func (j *Job[R]) Progress(ctx context.Context) (p Progress, reported bool, err error) {
-	return Annotation[Progress](ctx, j, ProgressAnnotation)
+	if p, reported, err = Annotation[Progress](ctx, j, ProgressAnnotation); reported || err != nil {
+		return p, reported, err
+	}
+	if p, reported, err = j.wholeProgress(ctx); err != nil {
+		return Progress{}, false, fmt.Errorf("asyncnats: progress of job %s: %w", j.id, err)
+	}
+	return p, reported, nil
 }

@@ -136,6 +136,10 @@ func TestTree(t *testing.T) {
 		}, nil}, sketchOf(s, whole)); diff != "" {
 			t.Errorf("while it waits (-want +got):\n%s", diff)
 		}
+		p, reported, err := whole.Progress(s.Context())
+		if want := (asyncnats.Progress{Done: 2, Total: 4}); err != nil || !reported || p != want {
+			t.Errorf("progress %v, %t, %v, want %v", p, reported, err, want)
+		}
 		wait(s, whole)
 		s.settledBut(1)
 		if diff := cmp.Diff(sketch{"parallel", job.Completed, 2, 2, []sketch{

@@ -152,6 +152,16 @@ func printView(w io.Writer, v view) {
 	for _, f := range v.Record.Past {
 		line("failed", fmt.Sprintf("attempt %d, %s: %s", f.Attempt, clock(f.At), f.Error()))
 	}
+	if parts := v.Record.Parts; parts != nil {
+		line("parts", fmt.Sprintf("%d of %d completed (asyncnats job tree %s%s)", parts.Completed(), parts.Count, v.ID, onQueue(v.Queue)))
+	}
+	if of := v.Record.Parent; of != nil {
+		what := "part of"
+		if of.Callback {
+			what = "after"
+		}
+		line(what, fmt.Sprintf("%s in queue %s", of.ID, of.Queue))
+	}
 	line("started", clock(v.Record.Started))
 	outcome := v.outcome()
 	if outcome == nil {

@@ -35,6 +35,8 @@ type sight struct {
 	State      job.State       `json:"state,omitempty"`
 	Dispatcher string          `json:"dispatcher,omitempty"`
 	Attempt    int             `json:"attempt,omitempty"`
+	Done       int             `json:"done,omitempty"` // parts that are completed
+	Parts      int             `json:"parts,omitempty"`
 	Result     json.RawMessage `json:"result,omitempty"`
 	Failure    *job.Failure    `json:"failure,omitempty"`
 	Annotation string          `json:"annotation,omitempty"`
@@ -142,7 +144,10 @@ func watchState(ctx context.Context, j *asyncnats.Job[job.Value], states chan<- 
 			if status.Running != nil {
 				now.Attempt = status.Running.Attempt
 			}
-			if now.State != last.State || now.Attempt != last.Attempt {
+			if status.Record != nil && status.Record.Parts != nil {
+				now.Done, now.Parts = status.Record.Parts.Completed(), status.Record.Parts.Count
+			}
+			if now.State != last.State || now.Attempt != last.Attempt || now.Done != last.Done || now.Parts != last.Parts {
 				last = now
 				now.Time = time.Now().UTC()
 				select {
@@ -199,6 +204,8 @@ func (s sight) String() string {
 		return string(s.State) + ": " + firstLine(s.Failure.Error(), 200)
 	case s.State == job.Completed:
 		return string(s.State) + ": " + printable(string(s.Result))
+	case s.Parts > 0:
+		return fmt.Sprintf("%s, %d of %s completed", s.State, s.Done, plural(s.Parts, "part"))
 	case s.Attempt > 0:
 		return fmt.Sprintf("%s, attempt %d, by dispatcher %s", s.State, s.Attempt, s.Dispatcher)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"sync"
+	"time"
 
 	"github.com/schollz/progressbar/v3"
 
@@ -24,20 +26,49 @@ func (a *app) showProgress(ctx context.Context, j *asyncnats.Job[job.Value], asJ
 // not drawn.
 func follow(ctx context.Context, j *asyncnats.Job[job.Value], line *progressLine) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer line.clear()
+	seen := make(chan asyncnats.Progress)
+	var following sync.WaitGroup
+	following.Go(func() {
 		for note, err := range j.WatchAnnotations(ctx) {
 			var p asyncnats.Progress
-			if err == nil && note.Name == asyncnats.ProgressAnnotation && !note.Removed && note.Value.Decode(&p) == nil {
-				line.draw(p)
+			if err != nil || note.Name != asyncnats.ProgressAnnotation || note.Removed || note.Value.Decode(&p) != nil {
+				continue
+			}
+			select {
+			case seen <- p:
+			case <-ctx.Done():
 			}
 		}
-	}()
+	})
+	following.Go(func() {
+		defer line.clear()
+		drawProgress(ctx, j, seen, line)
+	})
 	return func() {
 		cancel()
-		<-done
+		following.Wait()
+	}
+}
+
+// partsEvery is how often it is looked how many parts of a job are completed.
+const partsEvery = 500 * time.Millisecond
+
+// drawProgress draws what is seen of a job and, where it has parts, how many of them
+// are completed, until ctx ends.
+func drawProgress(ctx context.Context, j *asyncnats.Job[job.Value], seen <-chan asyncnats.Progress, line *progressLine) {
+	look := time.NewTicker(partsEvery)
+	defer look.Stop()
+	for {
+		select {
+		case p := <-seen:
+			line.draw(p)
+		case <-look.C:
+			if p, reported, err := j.Progress(ctx); err == nil && reported && p != line.last {
+				line.draw(p)
+			}
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
