@@ -39,6 +39,11 @@ type Parts struct {
 	Chunks []Chunk `msgpack:"chunks,omitempty" json:"-"`
 	// Queues are those, other than the job's own, that parts are put on.
 	Queues []string `msgpack:"queues,omitempty" json:"queues,omitempty"`
+	// Beside says that chunks are stored beside the job: of its own parts, or of
+	// theirs.
+	Beside bool `msgpack:"beside,omitempty" json:"beside,omitempty"`
+	// At is the job beside which the chunks are stored; empty is the job itself.
+	At ID `msgpack:"at,omitempty" json:"at,omitempty"`
 	// Base is what the IDs and nonces of the parts are made of.
 	Base Nonce `msgpack:"base,omitempty" json:"base"`
 	// Put is how many parts of a parallel were put; all before it, in order.
@@ -53,6 +58,9 @@ type Chunk struct {
 	// Name tells it from others of the same job.
 	Name  string `msgpack:"name"`
 	Count int    `msgpack:"count"`
+	// Added says that the parts were added later, and so are stored beside the job
+	// itself.
+	Added bool `msgpack:"added,omitempty"`
 }
 
 // Check reports what is wrong with parts that come from elsewhere.

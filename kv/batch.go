@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -48,4 +49,38 @@ func (b *Bucket[T]) UpdateAll(ctx context.Context, writes []Write[T]) ([]uint64,
 		revisions[i] = ack.Sequence - uint64(len(writes)-1-i)
 	}
 	return revisions, nil
+}
+
+// UpdateEach writes several keys, each at the revision given and with a time to live,
+// and waits for all answers at once: keys that have another revision are left as they
+// are, and conflicts says how many these are. Where the error is not nil the others
+// may have been written.
+func (b *Bucket[T]) UpdateEach(ctx context.Context, writes []Write[T], ttl time.Duration) (conflicts int, err error) {
+	inbox := b.js.Conn().NewInbox()
+	sub, err := b.js.Conn().SubscribeSync(inbox)
+	if err != nil {
+		return 0, err
+	}
+	defer sub.Unsubscribe()
+	if err := sub.SetPendingLimits(-1, -1); err != nil {
+		return 0, err
+	}
+	for _, w := range writes {
+		if err := b.Send(w.Key, w.Value, w.Revision, ttl, inbox); err != nil {
+			return 0, err
+		}
+	}
+	for range writes {
+		answer, err := sub.NextMsgWithContext(ctx)
+		if err == nil {
+			_, err = Answered(answer)
+		}
+		switch {
+		case errors.Is(err, ErrConflict):
+			conflicts++
+		case err != nil:
+			return conflicts, fmt.Errorf("write %d keys of %s: %w", len(writes), b.name, err)
+		}
+	}
+	return conflicts, nil
 }

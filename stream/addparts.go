@@ -62,7 +62,7 @@ func (q *Queue) addParts(ctx context.Context, id job.ID, nonce job.Nonce, name s
 		if err := errors.Join(q.storeBeside(ctx, beside), q.setAdvance(ctx, id, record)); err != nil {
 			return err
 		}
-		grown.Queues = job.QueuesOf(grown.Queues, calls)
+		grown.Beside, grown.Queues = true, job.QueuesOf(grown.Queues, calls)
 		record.Parts = &grown
 		if _, err := q.Write(ctx, id, record, revision, spec.Keep); err != nil {
 			return err
@@ -99,7 +99,7 @@ func (q *Queue) wholeRecord(ctx context.Context, id job.ID, nonce job.Nonce) (re
 	}
 	if record.Parts == nil && spec.Parts != nil {
 		parts := *spec.Parts
-		parts.Base = current
+		parts.Base, parts.Calls = current, nil
 		record.Parts = &parts
 	}
 	if record.Parts == nil || record.Parts.Form != job.FormParallel && record.Parts.Form != job.FormSerial {
@@ -118,7 +118,7 @@ func cut(id job.ID, base job.Nonce, name string, calls []job.Call) (chunks []job
 			last++
 		}
 		b := besides{id, base, name + "-" + strconv.Itoa(first), calls[first:last]}
-		chunks, beside = append(chunks, job.Chunk{Name: b.name, Count: last - first}), append(beside, b)
+		chunks, beside = append(chunks, job.Chunk{Name: b.name, Count: last - first, Added: true}), append(beside, b)
 		first = last
 	}
 	return chunks, beside

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -47,13 +48,14 @@ func (w *whole) outcome(ctx context.Context) (job.Outcome, error) {
 	case job.FormThen, job.FormDelegate:
 		return w.outcomeOf(ctx, parts.Count-1)
 	}
-	records, err := w.records(ctx, parts.Count)
+	records, err := w.q.partRecords(ctx, parts, 0, parts.Count)
 	if err != nil {
 		return job.Outcome{}, err
 	}
+	w.joined = records
 	outcomes := make([]job.Outcome, parts.Count)
-	for i, record := range records {
-		outcomes[i] = outcomeOf(record, parts.PartID(i))
+	for i, part := range records {
+		outcomes[i] = outcomeOf(part)
 	}
 	list, err := job.OutcomesValue(outcomes)
 	if err != nil {
@@ -64,25 +66,20 @@ func (w *whole) outcome(ctx context.Context) (job.Outcome, error) {
 
 // outcomeOf reads the outcome of a part that is completed.
 func (w *whole) outcomeOf(ctx context.Context, i int) (job.Outcome, error) {
-	call, err := w.calls().call(ctx, i)
+	parts, err := w.q.partRecords(ctx, *w.record.Parts, i, i+1)
 	if err != nil {
-		return job.Outcome{}, w.damaged(err)
+		return job.Outcome{}, err
 	}
-	id := w.record.Parts.PartID(i)
-	entry, err := w.q.buckets.records.Latest(ctx, w.partNames(call).record(id))
-	if err != nil && !errors.Is(err, kv.ErrNotFound) {
-		return job.Outcome{}, fmt.Errorf("read the outcome of part %s: %w", id, err)
-	}
-	return outcomeOf(entry.Value, id), nil
+	return outcomeOf(parts[0]), nil
 }
 
 // outcomeOf is the outcome in the record of a part, which is there unless somebody
 // removed it.
-func outcomeOf(record job.Record, id job.ID) job.Outcome {
-	if record.Outcome == nil {
-		return job.Outcome{Failure: job.Invalidf("the record of part %s was removed", id)}
+func outcomeOf(part PartRecord) job.Outcome {
+	if part.Record.Outcome == nil {
+		return job.Outcome{Failure: job.Invalidf("the record of part %s was removed", part.ID)}
 	}
-	return *record.Outcome
+	return *part.Record.Outcome
 }
 
 // damaged is the error of a whole that cannot go on by itself, since somebody has
@@ -91,32 +88,7 @@ func (w *whole) damaged(err error) error {
 	return fmt.Errorf("%w; cancel the job, or put it anew", err)
 }
 
-// records reads the records of the first n parts, in order; the zero Record where
-// there is none.
-func (w *whole) records(ctx context.Context, n int) ([]job.Record, error) {
-	keys := make([]string, n)
-	calls := w.calls()
-	for i := range n {
-		call, err := calls.call(ctx, i)
-		if err != nil {
-			return nil, w.damaged(err)
-		}
-		keys[i] = w.partNames(call).record(w.record.Parts.PartID(i))
-	}
-	entries, err := w.q.latestRecords(ctx, keys)
-	if err != nil {
-		return nil, fmt.Errorf("read the records of its parts: %w", err)
-	}
-	records := make([]job.Record, n)
-	for i, key := range keys {
-		if entry := entries[key]; entry.Value.Nonce == w.record.Parts.PartNonce(i) {
-			records[i] = entry.Value
-		}
-	}
-	return records, nil
-}
-
-// cancelAtOnce is how many parts are cancelled, or released, at once.
+// cancelAtOnce is how many parts are cancelled at once.
 const cancelAtOnce = 16
 
 // cancelParts cancels the parts that may have been put and are not completed.
@@ -191,54 +163,46 @@ func (w *whole) release(ctx context.Context) error {
 // releaseParts releases the parts of a whole. One that is not completed yet finds
 // out by itself that nobody waits for it.
 func (w *whole) releaseParts(ctx context.Context) error {
-	parts := *w.record.Parts
-	keys, calls := make(map[string]job.Call), w.calls()
-	var list []string
-	for i := range parts.Count {
-		call, err := calls.call(ctx, i)
-		if errors.Is(err, errPartsGone) {
-			break // released before
+	parts := w.joined
+	if parts == nil {
+		var err error
+		if parts, err = w.q.partRecords(ctx, *w.record.Parts, 0, w.record.Parts.Count); err != nil {
+			return err
+		}
+	}
+	parts = slices.DeleteFunc(parts, func(p PartRecord) bool { return !p.Record.State.Final() })
+	for _, part := range parts {
+		if part.Record.Parts == nil {
+			continue
+		}
+		queue, err := w.q.ns.opened(ctx, w.q, part.Queue)
+		if errors.Is(err, ErrNoQueue) {
+			continue // with it its records went
 		}
 		if err != nil {
 			return err
 		}
-		key := w.partNames(call).record(parts.PartID(i))
-		keys[key], list = call, append(list, key)
-	}
-	entries, err := w.q.latestRecords(ctx, list)
-	if err != nil {
-		return err
-	}
-	ttl := w.q.keepFor(w.spec.Keep)
-	var nested []*whole
-	var final []kv.Entry[job.Record]
-	for i, key := range list {
-		entry := entries[key]
-		if entry.Value.Nonce != parts.PartNonce(i) || !entry.Value.State.Final() {
-			continue
-		}
-		final = append(final, entry)
-		if entry.Value.Parts != nil {
-			queue, err := w.partQueue(ctx, keys[key])
-			if err != nil {
-				continue // with its queue its records are gone
-			}
-			nested = append(nested, &whole{q: queue, id: parts.PartID(i), nonce: parts.PartNonce(i), record: entry.Value, spec: job.Spec{Keep: w.spec.Keep}})
-		}
-	}
-	for _, n := range nested {
-		if err := errors.Join(n.releaseParts(ctx), n.purgeParts(ctx)); err != nil {
+		nested := &whole{q: queue, record: part.Record, spec: job.Spec{Keep: w.spec.Keep}}
+		if err := nested.releaseParts(ctx); err != nil {
 			return err
 		}
 	}
-	return each(final, func(e kv.Entry[job.Record]) error {
-		_, err := w.q.buckets.records.Update(ctx, e.Key, e.Value, e.Revision, ttl)
-		if errors.Is(err, kv.ErrConflict) {
-			return nil // the ID was used again, or somebody else has released it
+	for some := range slices.Chunk(parts, releaseAtOnce) {
+		writes := make([]kv.Write[job.Record], len(some))
+		for i, p := range some {
+			writes[i] = kv.Write[job.Record]{Key: names{w.q.names.namespace, p.Queue}.record(p.ID), Value: p.Record, Revision: p.revision}
 		}
-		return err
-	})
+		// One that is refused somebody else has released.
+		if _, err := w.q.buckets.records.UpdateEach(ctx, writes, w.q.keepFor(w.spec.Keep)); err != nil {
+			return fmt.Errorf("release the parts of job %s: %w", w.id, err)
+		}
+	}
+	return nil
 }
+
+// releaseAtOnce is how many records of parts are written before the answers are
+// waited for.
+const releaseAtOnce = 500
 
 // disown has the record of a job for which nobody waits live as long as keep says.
 func (q *Queue) disown(ctx context.Context, id job.ID, nonce job.Nonce, keep job.Keep) error {

@@ -26,6 +26,7 @@ type Namespace struct {
 	name     string
 	payments payments
 	queues   queues
+	chunks   chunkCache
 }
 
 // buckets are what the queues of a namespace share.

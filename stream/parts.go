@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -19,8 +20,9 @@ import (
 // within it.
 
 const (
-	// inlineParts is how many bytes of parts a message holds at most.
-	inlineParts = 32 << 10
+	// inlineParts is how many bytes of parts a message holds at most. It is read for
+	// each part that is put.
+	inlineParts = 4 << 10
 	// chunkBytes is how many bytes of parts a chunk holds, if it holds several.
 	chunkBytes = 256 << 10
 )
@@ -34,20 +36,24 @@ type besides struct {
 }
 
 // stow takes the parts out that are too large to travel with a job of that ID,
-// and those of compositions among them. It is a pure function, and leaves what is
-// stored beside already.
+// and those of compositions among them, which are then stored beside that job too,
+// and go with it. One for another queue keeps its own: it is stored there. It is a
+// pure function, and leaves what is stored beside already.
 func stow(id job.ID, parts job.Parts) (stowed job.Parts, beside []besides, err error) {
 	parts.Queues = job.QueuesOf(parts.Queues, parts.Calls)
 	calls := make([]job.Call, len(parts.Calls))
 	sizes := make([]int, len(calls))
 	total := 0
 	for i, call := range parts.Calls {
-		if call.Parts != nil {
+		if call.Parts != nil && call.Queue == "" {
 			nested := *call.Parts
 			nested.Base = parts.PartNonce(i)
-			nested, more, err := stow(parts.PartID(i), nested)
+			nested, more, err := stow(id, nested)
 			if err != nil {
 				return parts, nil, fmt.Errorf("part %d: %w", i, err)
+			}
+			if nested.Chunks != nil && nested.At == "" {
+				nested.At = id
 			}
 			call.Parts = &nested
 			beside = append(beside, more...)
@@ -147,7 +153,15 @@ func (p *partsOf) call(ctx context.Context, i int) (job.Call, error) {
 
 func (p *partsOf) read(ctx context.Context, chunk job.Chunk) ([]job.Call, error) {
 	step := fmt.Sprintf("read parts of job %s", p.id)
-	found, err := p.queue.latestOn(ctx, step, p.queue.names.chunk(p.id, p.parts.Base, chunk.Name))
+	at := p.parts.At
+	if at == "" || chunk.Added {
+		at = p.id
+	}
+	subject := p.queue.names.chunk(at, p.parts.Base, chunk.Name)
+	if calls, known := p.queue.ns.chunks.get(subject); known {
+		return calls, nil
+	}
+	found, err := p.queue.latestOn(ctx, step, subject)
 	switch {
 	case err != nil:
 		return nil, err
@@ -161,14 +175,49 @@ func (p *partsOf) read(ctx context.Context, chunk job.Chunk) ([]job.Call, error)
 	if len(calls) != chunk.Count {
 		return nil, fmt.Errorf("%s: %w: %d instead of %d", step, errPartsGone, len(calls), chunk.Count)
 	}
+	p.queue.ns.chunks.add(subject, calls)
 	return calls, nil
+}
+
+// chunkCache is the chunks that were read last, by subject. What is stored there
+// never changes.
+type chunkCache struct {
+	mu    sync.Mutex
+	calls map[string][]job.Call
+	order []string // the oldest first
+}
+
+// mostChunks is how many chunks are kept.
+const mostChunks = 16
+
+func (c *chunkCache) get(subject string) (calls []job.Call, known bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	calls, known = c.calls[subject]
+	return calls, known
+}
+
+func (c *chunkCache) add(subject string, calls []job.Call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.calls == nil {
+		c.calls = make(map[string][]job.Call)
+	}
+	if _, known := c.calls[subject]; known {
+		return
+	}
+	if len(c.order) == mostChunks {
+		delete(c.calls, c.order[0])
+		c.order = c.order[1:]
+	}
+	c.calls[subject], c.order = calls, append(c.order, subject)
 }
 
 // Stow stores those parts of a job that are too large to travel in its record, and
 // returns what is left. It may be repeated.
 func (q *Queue) Stow(ctx context.Context, id job.ID, parts job.Parts) (job.Parts, error) {
 	stowed, beside, err := stow(id, parts)
-	if err == nil && len(beside) > 0 {
+	if stowed.Beside = len(beside) > 0; err == nil && stowed.Beside {
 		err = q.storeBeside(ctx, beside)
 	}
 	if err != nil {

@@ -55,6 +55,7 @@ func (e Entry) prepared() (Entry, error) {
 	parts := *e.Spec.Parts
 	parts.Base = e.Spec.Nonce
 	parts, beside, err := stow(e.ID, parts)
+	parts.Beside = parts.Beside || len(beside) > 0
 	e.Spec.Parts, e.beside = &parts, beside
 	return e, err
 }

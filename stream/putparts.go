@@ -190,9 +190,13 @@ func (w *whole) entry(p part) Entry {
 	return Entry{ID: w.record.Parts.PartID(p.number), Spec: spec}
 }
 
-// calls reads the parts of the whole.
+// calls reads the parts of the whole, which is loaded.
 func (w *whole) calls() *partsOf {
-	return &partsOf{queue: w.q, id: w.id, parts: *w.record.Parts}
+	parts := *w.record.Parts
+	if w.spec.Parts != nil { // the record of a composition does not repeat them
+		parts.Calls = w.spec.Parts.Calls
+	}
+	return &partsOf{queue: w.q, id: w.id, parts: parts}
 }
 
 // partNames makes the names of the queue that a part is in.

@@ -15,6 +15,8 @@ type PartRecord struct {
 	// Record is the zero Record of a part that has none: it is not put yet, or
 	// waits to be given out, or runs for the first time.
 	Record job.Record
+
+	revision uint64
 }
 
 // PartRecords reads the records of the parts of a job, of which record is the record,
@@ -23,27 +25,33 @@ func (q *Queue) PartRecords(ctx context.Context, record job.Record, limit int) (
 	if record.Parts == nil {
 		return nil, nil
 	}
-	n := min(limit, record.Parts.Count)
-	queues := append([]string{q.names.queue}, record.Parts.Queues...)
-	keys := make([]string, 0, n*len(queues))
-	for i := range n {
+	return q.partRecords(ctx, *record.Parts, 0, min(limit, record.Parts.Count))
+}
+
+// partRecords reads the records of the parts of a job of the queue, from one up to
+// another.
+func (q *Queue) partRecords(ctx context.Context, parts job.Parts, from, to int) ([]PartRecord, error) {
+	queues := append([]string{q.names.queue}, parts.Queues...)
+	keys := make([]string, 0, (to-from)*len(queues))
+	for i := from; i < to; i++ {
 		for _, queue := range queues {
-			keys = append(keys, names{q.names.namespace, queue}.record(record.Parts.PartID(i)))
+			keys = append(keys, names{q.names.namespace, queue}.record(parts.PartID(i)))
 		}
 	}
 	entries, err := q.latestRecords(ctx, keys)
 	if err != nil {
-		return nil, explain(q.conn(), fmt.Sprintf("read the parts of a job in queue %s", q.names.queue), err)
+		return nil, explain(q.conn(), fmt.Sprintf("read the records of parts in queue %s", q.names.queue), err)
 	}
-	parts := make([]PartRecord, n)
-	for i := range parts {
-		parts[i] = PartRecord{Number: i, Queue: q.names.queue, ID: record.Parts.PartID(i)}
+	found := make([]PartRecord, to-from)
+	for i := range found {
+		number := from + i
+		found[i] = PartRecord{Number: number, Queue: q.names.queue, ID: parts.PartID(number)}
 		for _, queue := range queues {
-			entry := entries[names{q.names.namespace, queue}.record(parts[i].ID)]
-			if entry.Value.Nonce == record.Parts.PartNonce(i) {
-				parts[i].Queue, parts[i].Record = queue, entry.Value
+			entry := entries[names{q.names.namespace, queue}.record(found[i].ID)]
+			if entry.Value.Nonce == parts.PartNonce(number) {
+				found[i].Queue, found[i].Record, found[i].revision = queue, entry.Value, entry.Revision
 			}
 		}
 	}
-	return parts, nil
+	return found, nil
 }

@@ -35,6 +35,7 @@ type whole struct {
 
 	message Stored // as loaded
 	spec    job.Spec
+	joined  []PartRecord // of the parts that were joined; nil for none
 }
 
 // AdvanceDue is [Queue.Advance] for a timer that has fired.
@@ -161,6 +162,7 @@ func (w *whole) begin(ctx context.Context, now time.Time) error {
 	if w.record.Parts != nil { // some were added
 		parts = *w.record.Parts
 	}
+	parts.Calls = nil // the message has them
 	w.record = w.q.recordOfMessage(w.message, w.spec, w.record)
 	w.record.State, w.record.Parts, w.record.Started = job.Waiting, &parts, now
 	if err := w.write(ctx); err != nil {
@@ -214,17 +216,18 @@ func (w *whole) pay(ctx context.Context) error {
 			return err
 		}
 	}
+	released := false
 	if w.spec.Parent.Waits() {
 		err := w.q.ns.Pay(ctx, *w.spec.Parent)
-		if err == nil { // the whole that it is a part of releases it
-			return w.q.removeAll(ctx, w.id, w.nonce)
-		}
-		if !errors.Is(err, ErrOver) {
+		if err != nil && !errors.Is(err, ErrOver) {
 			return err
 		}
+		released = err == nil // by the whole that it is a part of, in its time
 	}
-	if err := w.release(ctx); err != nil {
-		return err
+	if !released {
+		if err := w.release(ctx); err != nil {
+			return err
+		}
 	}
 	if err := w.purgeParts(ctx); err != nil {
 		return err
@@ -259,8 +262,8 @@ func (w *whole) complete(ctx context.Context) error {
 
 // purgeParts removes the parts that are stored beside a whole.
 func (w *whole) purgeParts(ctx context.Context) error {
-	chunks := func(p *job.Parts) bool { return p != nil && len(p.Chunks) > 0 }
-	if !chunks(w.record.Parts) && !chunks(w.spec.Parts) {
+	beside := func(p *job.Parts) bool { return p != nil && p.Beside }
+	if !beside(w.record.Parts) && !beside(w.spec.Parts) {
 		return nil
 	}
 	return w.q.purge(ctx, w.q.names.chunksOf(w.id))
