@@ -199,7 +199,7 @@ func TestNextAttemptAnswers(t *testing.T) {
 			if _, err := asyncnats.Answer(ctx, "attempt", func(context.Context, none) (int, error) { return info.Attempt, nil }); err != nil {
 				return none{}, err
 			}
-			time.Sleep(time.Minute)
+			time.Sleep(2 * time.Second)
 			if info.Attempt == 1 {
 				return none{}, errors.Join(asyncnats.Report(ctx, asyncnats.Progress{Done: 1}), errors.New("once more"))
 			}

@@ -92,13 +92,13 @@ func TestTrace(t *testing.T) {
 		want("put", "trace acme", puts(ctx, task.Call("")))
 		want("put under none", "none", puts(s.Context(), task.Call("")))
 		want("put with baggage alone", "solo", puts(baggage.ContextWithBaggage(s.Context(), baggage.FromContext(traced(s, "solo"))), task.Call("")))
-		want("scheduled", "trace acme", puts(ctx, task.Call("").In(time.Hour)))
+		want("scheduled", "trace acme", puts(ctx, task.Call("").In(10*time.Second)))
 		want("retried", "trace acme", puts(ctx, task.Call("retried")))
 		if attempts != 3 {
 			s.Errorf("%d attempts", attempts)
 		}
 		want("put by a handler", "trace acme", puts(ctx, task.Call("nested")))
-		many, err := asyncnats.PutMany(ctx, s.queue, task.Call(""), task.Call("").In(time.Minute))
+		many, err := asyncnats.PutMany(ctx, s.queue, task.Call(""), task.Call("").In(10*time.Second))
 		if err != nil {
 			s.Fatal(err)
 		}
@@ -151,16 +151,16 @@ func TestTraceOfRecurring(t *testing.T) {
 			got <- carried(ctx)
 			return "", nil
 		})
-		if err := asyncnats.Repeat(traced(s, "acme"), s.queue, "hourly", "@every 1h", task.Call(none{}), asyncnats.RecurringConfig{}); err != nil {
+		if err := asyncnats.Repeat(traced(s, "acme"), s.queue, "often", "@every 20s", task.Call(none{}), asyncnats.RecurringConfig{}); err != nil {
 			s.Fatal(err)
 		}
 		if was := <-got; was != "none" {
 			s.Errorf("a tick carries %s", was)
 		}
-		if _, err := s.queue.RunRecurring(traced(s, "ada"), "hourly"); err != nil {
+		if _, err := s.queue.RunRecurring(traced(s, "ada"), "often"); err != nil {
 			s.Fatal(err)
 		}
-		if was := <-got; was != "trace ada" {
+		if was := <-got; was != "trace ada" { // long before the next tick
 			s.Errorf("one that was run carries %s", was)
 		}
 	})

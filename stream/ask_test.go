@@ -236,6 +236,23 @@ func TestAnswerEndsWithItsAsker(t *testing.T) {
 	})
 }
 
+// When Answer has returned the server knows of it, however slow the way there is.
+func TestAnswerIsKnown(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *natstest.Server, q *Queue) {
+		far, wire := wired(t, s)
+		e := newEntry()
+		ctx, self, _ := handled(t, far, e)
+		wire.Freeze()
+		time.AfterFunc(500*time.Millisecond, wire.Thaw)
+		if _, err := self.Answer(ctx, "echo", echo); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ask(t, q, e, "echo", text("x")); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // Who answers goes on after an outage.
 func TestAnswerSurvivesAnOutage(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *natstest.Server, q *Queue) {

@@ -156,10 +156,7 @@ func TestJobAsk(t *testing.T) {
 	s := natstest.Start(t, nil)
 	x := newTool(t, s.ClientURL())
 	x.ok("queue", "add", "default")
-	task, ready, release := asyncnats.Define[job.Value, asyncnats.None]("asked"), make(chan struct{}), sync.OnceFunc(func() {})
-	held := make(chan struct{})
-	release = sync.OnceFunc(func() { close(held) })
-	t.Cleanup(release)
+	task, ready, held := asyncnats.Define[job.Value, asyncnats.None]("asked"), make(chan struct{}), make(chan struct{})
 	staff(t, s, task.Handle(func(ctx context.Context, _ job.Value) (asyncnats.None, error) {
 		_, err := asyncnats.Answer(ctx, "sum", func(ctx context.Context, numbers []int) (map[string]int, error) {
 			sum := 0
@@ -178,6 +175,7 @@ func TestJobAsk(t *testing.T) {
 		<-held
 		return asyncnats.None{}, err
 	}))
+	t.Cleanup(func() { close(held) }) // before the dispatcher stops, which waits for it
 	x.ok("put", "asked", "1", "--id", "one")
 	<-ready
 	for name, row := range map[string]struct {
