@@ -15,6 +15,9 @@ const (
 	// pollFirst, and then after ever longer, up to pollLast.
 	pollFirst = 500 * time.Millisecond
 	pollLast  = 10 * time.Second
+	// readPatience is how long one reading waits for its answers, which the end
+	// of a connection may have taken with it.
+	readPatience = 3 * time.Second
 )
 
 // Job is a job that was put, and will return an R. It is a handle: it holds
@@ -88,7 +91,7 @@ func (j *Job[R]) wait(ctx context.Context) (job.Record, error) {
 			pause = pollFirst
 		case <-poll.C:
 		}
-		record, found, err := j.outcome(ctx, opened)
+		record, found, err := j.read(ctx, opened)
 		if found {
 			return record, nil
 		}
@@ -101,6 +104,13 @@ func (j *Job[R]) wait(ctx context.Context) (job.Record, error) {
 		poll.Reset(pause)
 		pause = min(2*pause, pollLast)
 	}
+}
+
+// read is outcome within readPatience.
+func (j *Job[R]) read(ctx context.Context, opened *stream.Queue) (record job.Record, found bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readPatience)
+	defer cancel()
+	return j.outcome(ctx, opened)
 }
 
 // outcome reads the job's record and, where it has none that is ended, makes

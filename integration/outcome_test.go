@@ -185,6 +185,49 @@ func TestLostAck(t *testing.T) {
 	})
 }
 
+// Whoever waits for a job, for as long as may be, hears of its end though an
+// answer was lost with a connection, and with it the announcement.
+func TestWaitOutlivesALostAnswer(t *testing.T) {
+	tell(t, func(s *story) {
+		release := make(chan struct{})
+		s.dispatch(dispatcher.Config{Handlers: []job.Handler{shout.Handle(func(context.Context, string) (string, error) {
+			<-release
+			return "done", nil
+		})}})
+		nc, wire := s.server.ConnectWire(s.T)
+		client, err := asyncnats.Connect(s.Context(), nc, asyncnats.Config{})
+		if err != nil {
+			s.Fatal(err)
+		}
+		j, err := asyncnats.Put(s.Context(), client.Queue(job.DefaultQueue), shout.Call("x"))
+		if err != nil {
+			s.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(s.Context(), time.Hour)
+		defer cancel()
+		ended := make(chan error, 1)
+		go func() {
+			_, err := j.Wait(ctx)
+			ended <- err
+		}()
+		time.Sleep(time.Second)
+		wire.Freeze()
+		time.Sleep(time.Second) // it asks meanwhile
+		wire.Cut()
+		close(release)
+		time.Sleep(time.Second)
+		wire.Thaw()
+		wire.Restore()
+		restored := time.Now()
+		if err := <-ended; err != nil {
+			s.Error(err)
+		}
+		if took := time.Since(restored); took > 5*time.Second {
+			s.Errorf("it heard of the end after %v", took)
+		}
+	})
+}
+
 // A put whose first copy was performed before the second was stored is not
 // performed again.
 func TestRepeatedPutIsPerformedOnce(t *testing.T) {

@@ -73,6 +73,44 @@ func TestPutOverCutWire(t *testing.T) {
 	})
 }
 
+// So does a job that takes the place of another, whichever of its many requests is lost.
+func TestReplaceOverCutWire(t *testing.T) {
+	const rounds = 300
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	inBubble(t, func(t *testing.T, s *natstest.Server, q *Queue) {
+		random := rand.New(rand.NewPCG(seed, 0))
+		faulty, wire := wired(t, s)
+		put(t, q, chosen("me", task))
+		repeated := 0
+		for round := range rounds {
+			e := chosen("me", task)
+			answer := make(chan error, 1)
+			begin := time.Now()
+			go func() { answer <- faulty.Replace(t.Context(), e) }()
+			for range random.IntN(800) {
+				runtime.Gosched() // as above
+			}
+			wire.Cut()
+			wire.Restore()
+			if err := <-answer; err != nil {
+				t.Fatalf("round %d: after %v: %v", round, time.Since(begin), err)
+			}
+			if time.Since(begin) >= tryPatience {
+				repeated++
+			}
+			if found, err := q.Find(t.Context(), e.ID); err != nil || !sameNonce(found, e) {
+				t.Fatalf("round %d: job not stored: %v", round, err)
+			}
+			wantMessages(t, q, 1)
+			time.Sleep(time.Second) // the wire is whole again
+		}
+		if repeated == 0 || repeated == rounds {
+			t.Errorf("%d of %d were repeated: the faults miss", repeated, rounds)
+		}
+	})
+}
+
 // The first try arrives and its answer does not; by the time that the putter can ask, the job is over.
 func TestPutLostAndCompletedMeanwhile(t *testing.T) {
 	outages := map[string]time.Duration{

@@ -51,7 +51,11 @@ func (q *Queue) Replace(ctx context.Context, e Entry) error {
 	}
 }
 
+// replaceOnce tries once. It makes several requests, and gives up when the answer
+// to one must be lost: each try begins with what the last has stored.
 func (q *Queue) replaceOnce(ctx context.Context, e Entry) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*tryPatience)
+	defer cancel()
 	step := "put " + e.Spec.Task
 	old, stored, err := q.findLatest(ctx, e.ID)
 	if err != nil {
