@@ -58,6 +58,9 @@ func (w *whole) outcome(ctx context.Context) (job.Outcome, error) {
 		outcomes[i] = outcomeOf(part)
 	}
 	list, err := job.OutcomesValue(outcomes)
+	if parts.Form == job.FormBroadcast {
+		list, err = job.OutcomesByName(parts.To, outcomes)
+	}
 	if err != nil {
 		return job.Outcome{Failure: job.Invalidf("outcomes of its parts: %v", err)}, nil
 	}

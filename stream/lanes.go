@@ -21,6 +21,7 @@ type laneEntry struct {
 	Task     string       `json:"task"`
 	Quotas   []string     `json:"quotas,omitempty"`
 	Priority job.Priority `json:"priority,omitempty"`
+	To       string       `json:"to,omitempty"`
 	Created  time.Time    `json:"created"`
 }
 
@@ -83,7 +84,7 @@ func (q *Queue) register(ctx context.Context, lane Lane) error {
 	try, cancel := context.WithTimeout(ctx, tryPatience)
 	defer cancel()
 	key := q.names.laneKey(lane)
-	_, err := q.lanes.Create(try, key, laneEntry{Task: lane.Task, Quotas: lane.Quotas(), Priority: lane.Priority, Created: time.Now().UTC()}, kv.Forever)
+	_, err := q.lanes.Create(try, key, laneEntry{Task: lane.Task, Quotas: lane.Quotas(), Priority: lane.Priority, To: lane.To, Created: time.Now().UTC()}, kv.Forever)
 	if err == nil || errors.Is(err, kv.ErrConflict) {
 		return nil
 	}

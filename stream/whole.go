@@ -162,6 +162,12 @@ func (w *whole) begin(ctx context.Context, now time.Time) error {
 	if w.record.Parts != nil { // some were added
 		parts = *w.record.Parts
 	}
+	if parts.Form == job.FormBroadcast {
+		var err error
+		if parts, err = w.q.address(ctx, w.id, parts); err != nil {
+			return err
+		}
+	}
 	parts.Calls = nil // the message has them
 	w.record = w.q.recordOfMessage(w.message, w.spec, w.record)
 	w.record.State, w.record.Parts, w.record.Started = job.Waiting, &parts, now
@@ -175,7 +181,7 @@ func (w *whole) begin(ctx context.Context, now time.Time) error {
 // which callbacks were added.
 func (q *Queue) recordOfMessage(message Stored, spec job.Spec, known job.Record) job.Record {
 	return job.Record{
-		Version: job.RecordVersion, Nonce: spec.Nonce, Task: message.Lane.Task, Quotas: message.Lane.Quotas(), Priority: message.Lane.Priority,
+		Version: job.RecordVersion, Nonce: spec.Nonce, Task: message.Lane.Task, Quotas: message.Lane.Quotas(), Priority: message.Lane.Priority, To: message.Lane.To,
 		State: job.Pending, Message: spec.Attempt, Parent: spec.Parent, Callbacks: known.Callbacks, By: spec.By, Put: message.Stored,
 	}
 }
@@ -272,7 +278,7 @@ func (w *whole) purgeParts(ctx context.Context) error {
 // buryFailed keeps a job that failed, unless it was cancelled, for people to look
 // at. What is wrong with that holds up nothing, but for a server that is silent.
 func (q *Queue) buryFailed(ctx context.Context, id job.ID, body []byte, record job.Record) error {
-	if record.Outcome.Succeeded() || record.EndedAs(job.KindCancelled) {
+	if record.Outcome.Succeeded() || record.EndedAs(job.KindCancelled) || record.EndedAs(job.KindAbsent) {
 		return nil
 	}
 	err := q.Bury(ctx, id, job.Dead{Version: job.DeadVersion, Body: body, Record: record})
