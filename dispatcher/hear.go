@@ -15,6 +15,8 @@ import (
 // that changes, until ctx ends.
 func (s *station) hear(ctx context.Context) {
 	var said []string
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
 	for {
 		again := (<-chan time.Time)(nil)
 		s.mu.Lock()
@@ -25,12 +27,17 @@ func (s *station) hear(ctx context.Context) {
 				again = time.After(watchAgain)
 				s.log.Warn("it is not known of which tasks this dispatcher performs broadcasts, will be tried again", "err", err)
 			} else {
+				s.catchUp(ctx, said, tasks)
 				said = append([]string{}, tasks...)
 			}
 		}
 		select {
 		case <-s.changed:
 		case <-again:
+		case <-sweep.C:
+			if err := s.sweepLanes(ctx); err != nil && ctx.Err() == nil {
+				s.log.Warn("lanes of dispatchers that are gone are left", "err", err)
+			}
 		case <-ctx.Done():
 			leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchange)
 			defer cancel()
@@ -39,6 +46,58 @@ func (s *station) hear(ctx context.Context) {
 			}
 			return
 		}
+	}
+}
+
+const (
+	// sweepEvery is how often it is looked for lanes of dispatchers that are gone,
+	// and laneKeep how long such lanes are kept.
+	sweepEvery = 15 * time.Minute
+	laneKeep   = time.Hour
+)
+
+// sweepLanes removes the lanes of dispatchers that are gone for long: in a cluster
+// whose dispatchers get other UUIDs they would become ever more.
+func (s *station) sweepLanes(ctx context.Context) error {
+	everybody, err := roster.Open(ctx, s.queue.Namespace())
+	if err != nil {
+		return err
+	}
+	lanes, err := s.queue.Lanes(ctx)
+	if err != nil {
+		return err
+	}
+	for _, lane := range lanes {
+		if lane.To == "" || lane.To == s.d.UUID() {
+			continue
+		}
+		since, err := away(ctx, everybody, lane.To)
+		if err != nil {
+			return err
+		}
+		if since.IsZero() || s.link.Clock.Now().Sub(since) < laneKeep {
+			continue
+		}
+		if err := s.queue.RemoveLane(ctx, lane); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// catchUp performs broadcasts that were put before this dispatcher performed any of
+// their task.
+func (s *station) catchUp(ctx context.Context, before, now []string) {
+	if s.d.config.CatchUp <= 0 {
+		return
+	}
+	fresh := slices.DeleteFunc(slices.Clone(now), func(task string) bool { return slices.Contains(before, task) })
+	n, err := s.queue.CatchUp(ctx, s.d.UUID(), fresh, time.Now().Add(-s.d.config.CatchUp))
+	switch {
+	case err != nil && ctx.Err() == nil:
+		s.log.Error("broadcasts of the past are not all performed", "err", err)
+	case n > 0:
+		s.log.Info("broadcasts of the past will be performed", "broadcasts", n)
 	}
 }
 

@@ -309,6 +309,75 @@ func TestBroadcastQuota(t *testing.T) {
 	})
 }
 
+// TestBroadcastCatchUp has one who joins later perform what it has missed, if it says
+// so, and each once.
+func TestBroadcastCatchUp(t *testing.T) {
+	muster(t, func(f *fleet) {
+		a := f.join()
+		f.wants(wait(f.story, f.toAll(whoami.Call("too old"))), a)
+		time.Sleep(2 * time.Hour)
+		for _, word := range []string{"one", "two"} {
+			f.wants(wait(f.story, f.toAll(whoami.Call(word))), a)
+			time.Sleep(time.Minute)
+		}
+		id := uuid.New()
+		late := func(c *dispatcher.Config) { c.CatchUp, c.Agents[0].Size = time.Hour, 1 }
+		b := f.joinAs(id, late)
+		f.wants(wait(f.story, f.toAll(whoami.Call("three"))), a, b)
+		f.crew[b].stop()
+		b = f.joinAs(id, late)
+		f.wants(wait(f.story, f.toAll(whoami.Call("four"))), a, b)
+		var own []string
+		for _, line := range f.diary.read() {
+			if word, found := strings.CutSuffix(line, " by "+b[:8]); found {
+				own = append(own, word)
+			}
+		}
+		if diff := cmp.Diff([]string{"one", "two", "three", "four"}, own); diff != "" {
+			t.Errorf("performed by one who was late (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestBroadcastLanesGo removes the lanes of dispatchers that are gone for long.
+func TestBroadcastLanesGo(t *testing.T) {
+	muster(t, func(f *fleet) {
+		a, b := f.join(), f.join()
+		f.wants(wait(f.story, f.toAll(whoami.Call("hi"))), a, b)
+		lanes := func() (of []string) {
+			all, err := openNamed(f.story, "fleet").Lanes(f.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, lane := range all {
+				of = append(of, lane.To)
+			}
+			return of
+		}
+		if n := len(lanes()); n != 2 {
+			t.Errorf("%d lanes, want 2", n)
+		}
+		f.crew[b].stop()
+		time.Sleep(30 * time.Minute)
+		if n := len(lanes()); n != 2 {
+			t.Errorf("%d lanes, want 2 still", n)
+		}
+		time.Sleep(time.Hour)
+		if got := lanes(); !slices.Equal(got, []string{a}) {
+			t.Errorf("lanes of %v, want %s", got, a)
+		}
+		stream, err := f.server.JetStream(f.T).Stream(f.Context(), "ASYNC_fleet")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Consumer(f.Context(), "story=whoami===="+b); err == nil {
+			t.Error("the consumer of a lane that was removed is left")
+		}
+		b = f.joinAs(uuid.MustParse(b), nil)
+		f.wants(wait(f.story, f.toAll(whoami.Call("again"))), a, b)
+	})
+}
+
 // TestBroadcastKinds refuses jobs on a queue of the other kind.
 func TestBroadcastKinds(t *testing.T) {
 	muster(t, func(f *fleet) {

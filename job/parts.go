@@ -144,6 +144,12 @@ func (n Nonce) CallbackNonce(i int) Nonce { return n.derive("callback", i) }
 // returned are made of.
 func (n Nonce) DelegateBase(token Token) Nonce { return n.derive("delegate", int(token)) }
 
+// CopyID is the ID of a copy of broadcast n that is put for a dispatcher later.
+func (n Nonce) CopyID(dispatcher string) ID { return ID("copy/" + n.String() + "/" + dispatcher) }
+
+// CopyNonce is its nonce.
+func (n Nonce) CopyNonce(dispatcher string) Nonce { return n.derive("copy "+dispatcher, 0) }
+
 // IsDone reports whether a part is completed.
 func (p Parts) IsDone(i int) bool {
 	return i/8 < len(p.Done) && p.Done[i/8]&(1<<(i%8)) != 0

@@ -37,6 +37,7 @@ func (w *whole) end(ctx context.Context, outcome job.Outcome) error {
 	if err != nil {
 		return err
 	}
+	_ = w.q.Announce(w.id, w.record) // who misses it reads the record
 	w.again = false
 	return w.pay(ctx)
 }

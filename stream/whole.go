@@ -168,7 +168,9 @@ func (w *whole) begin(ctx context.Context, now time.Time) error {
 			return err
 		}
 	}
-	parts.Calls = nil // the message has them
+	if parts.Form != job.FormBroadcast { // the message has them; of a broadcast others may ask for it later
+		parts.Calls = nil
+	}
 	w.record = w.q.recordOfMessage(w.message, w.spec, w.record)
 	w.record.State, w.record.Parts, w.record.Started = job.Waiting, &parts, now
 	if err := w.write(ctx); err != nil {
@@ -261,7 +263,9 @@ func (w *whole) complete(ctx context.Context) error {
 	if err := w.write(ctx); err != nil {
 		return err
 	}
-	_ = w.q.Announce(w.id, w.record) // who misses it reads the record
+	if w.again { // else it was announced when it was recorded
+		_ = w.q.Announce(w.id, w.record) // who misses it reads the record
+	}
 	w.q.DropDeadline(w.id, w.spec)
 	return nil
 }
