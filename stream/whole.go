@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"time"
 
@@ -70,18 +71,23 @@ func (q *Queue) Advance(ctx context.Context, id job.ID, nonce job.Nonce, now tim
 func (q *Queue) advance(ctx context.Context, id job.ID, nonce job.Nonce, now time.Time, done ...int) error {
 	ctx, cancel := withTimeout(ctx, putPatience)
 	defer cancel()
-	for {
+	for conflicts := 0; ; conflicts++ {
 		w := &whole{q: q, id: id, nonce: nonce}
 		err := w.advance(ctx, now, done)
-		again := kv.Unanswered(err) || errors.Is(err, ErrUnanswered)
+		pause := tryPause
 		switch {
-		case ctx.Err() != nil || !again && !errors.Is(err, kv.ErrConflict):
+		case ctx.Err() != nil:
 			return err
-		case again:
-			select {
-			case <-ctx.Done():
-			case <-time.After(tryPause):
-			}
+		case errors.Is(err, kv.ErrConflict):
+			// Parts that were completed together are told by many: they get out of
+			// each other's way.
+			pause = rand.N(time.Millisecond << min(conflicts, 4))
+		case !kv.Unanswered(err) && !errors.Is(err, ErrUnanswered):
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
 		}
 	}
 }
