@@ -14,9 +14,15 @@ import (
 // made of it: a [Task] whose argument is an A, or one that [Bind] made.
 //
 // It is put as a job of its own, on the queue of the job it belongs to unless the
-// task names another ([Task.Queue]), with the options and callbacks of the task. A
-// task that does not say how it is retried is, as a callback, tried for ever
-// (FEATURES 85, 173). What becomes of it changes nothing of the job.
+// task names another ([Task.Queue]), with the options and callbacks of the task, and
+// under the trace and baggage of the job. A task that does not say how it is retried
+// is, as a callback, tried for ever (FEATURES 85, 173). What becomes of it changes
+// nothing of the job (FEATURES 81), nor does the job wait for it: it is completed when
+// its callbacks are put, while zc.async ran them before (FEATURES 86).
+//
+// Each starts at least once after the outcome is recorded, and has one outcome of its
+// own. A crash at any point leaves nothing unput. One that cannot be put, since its
+// queue was deleted or its argument is too large, fails with job.KindInvalid.
 type Callback[A any] interface {
 	callback(A) options
 }
@@ -34,7 +40,7 @@ func (t Task[A, R]) taken() options {
 }
 
 // Bound is the argument of a task that is called with something of the caller's, and
-// with what it is made to take.
+// with what it is made to take: see [Bind].
 type Bound[W, A any] struct {
 	With W `json:"with"`
 	Got  A `json:"got"`
@@ -83,15 +89,17 @@ func (c callback) call() (job.Callback, error) {
 }
 
 // OnSuccess adds a callback that is put, with the result, if the job succeeds. A
-// job's callbacks are put in the order in which they were added, when its outcome is
-// recorded; a crash at any point puts those that were not put yet.
+// job's callbacks are put in the order in which they were added, those that the task
+// has first, when the job's outcome is recorded: see [Callback]. They start in that
+// order where they are of one task and one agent place performs them (FEATURES 77–85).
 func (c Call[R]) OnSuccess(cb Callback[R]) Call[R] {
 	c.options = after(c.options, job.OnSuccess, cb)
 	return c
 }
 
 // OnFailure adds a callback that is put, with the Failure, if the job fails: also if
-// it is cancelled, aborted, or its deadline passes.
+// it is cancelled, aborted, or its deadline passes. An attempt that is tried again is
+// no failure of the job.
 func (c Call[R]) OnFailure(cb Callback[job.Failure]) Call[R] {
 	c.options = after(c.options, job.OnFailure, cb)
 	return c
@@ -104,9 +112,13 @@ func (c Call[R]) OnDone(cb Callback[Outcome[R]]) Call[R] {
 }
 
 // OnSuccess adds a callback to a job that was put: see [Call.OnSuccess]. If the job
-// has its outcome already the callback is put at once. It returns [ErrNoJob] where
-// nothing is known of the job, and [ErrNotKept] for a job that keeps no result and is
-// not over: that one takes callbacks only when it is put.
+// is completed already the callback is put at once (FEATURES 83).
+//
+// Errors: [ErrNoJob] where nothing is known of the job; [ErrNotKept] for a job that
+// keeps no result and is not over, which takes callbacks only when it is put;
+// [ErrNoQueue] and [ErrUnknownQuota] for what the callback names; [ErrPermission];
+// [ErrUnanswered], where the callback may have been added or not, so that adding it
+// again may be adding it twice.
 func (j *Job[R]) OnSuccess(ctx context.Context, cb Callback[R]) error {
 	return addCallback(ctx, j, job.OnSuccess, cb)
 }

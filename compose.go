@@ -11,7 +11,8 @@ import (
 )
 
 // Outcome is how a job that returns an R ended: with a result or, where Failure is
-// not nil, without.
+// not nil, without. Callbacks on any outcome take one, and what goes on with a
+// [Parallel] or [Serial] takes a list.
 type Outcome[R any] struct {
 	Result  R            `json:"result"`
 	Failure *job.Failure `json:"failure,omitempty"`
@@ -25,21 +26,31 @@ func (o Outcome[R]) Get() (R, error) {
 	return o.Result, nil
 }
 
-// Parallel returns a call of several others, which are put at once, as jobs of their
-// own. Its result is the list of their outcomes, in order: a part that fails does not
-// fail the whole. While it waits for them it holds no place in any agent and no slot.
+// Parallel returns a call of several others, its parts, which are put at once, as jobs
+// of their own (FEATURES 200–209). Its result is the list of their outcomes, in order:
+// a part that fails does not fail the whole. One without parts returns an empty list.
+// While the whole waits it holds no place in any agent and no slot (FEATURES b8).
 //
-// Parts have their own quotas, times, retries, callbacks and queues; they may be
-// compositions themselves. The whole has an ID, a time to begin, a deadline for that,
-// a retention and callbacks; records of parts are kept as long as its own. Cancelling
-// it cancels its parts. Its result is stored as one, and so is bounded by the server's
-// max_payload: have parts with large results store them elsewhere.
+// Parts have their own quotas, priorities, times, retries, callbacks and queues; they
+// may be compositions themselves. They choose no ID. The whole has an ID, a time to
+// begin, a deadline for that, a retention and callbacks, and nothing else: a put that
+// gives it a quota, a priority, a timeout or a retry policy is refused, as is one that
+// names a queue or a quota, of any part, that does not exist. Records of parts are kept
+// until the outermost whole is completed, and then as long as its own. Cancelling the
+// whole cancels its parts; cancelling a part is a part that fails.
+//
+// The put is one step, however many parts there are; together they may take 250 MB. Each
+// part is performed at least once, as any job is, and counted once; the whole has one
+// outcome, whichever dispatchers die. Its result is stored as one, and so is bounded by
+// the server's max_payload, 1 MB unless configured: where it does not fit the whole fails
+// with job.KindInvalid, so have parts with large results store them elsewhere.
 func Parallel[R any](parts ...Call[R]) Call[[]Outcome[R]] {
 	return compose[[]Outcome[R]](job.FormParallel, parts)
 }
 
-// Serial is [Parallel] with parts that begin one after another: each when the one
-// before is completed, whether it succeeded or not.
+// Serial is [Parallel] with parts that begin one after another: each is put when the one
+// before is completed, whether it succeeded or not (FEATURES 203, 204). Times and
+// deadlines of parts that are durations count from there.
 func Serial[R any](parts ...Call[R]) Call[[]Outcome[R]] {
 	return compose[[]Outcome[R]](job.FormSerial, parts)
 }
@@ -52,7 +63,8 @@ func compose[W, R any](form job.Form, parts []Call[R]) Call[W] {
 	return Call[W]{o}
 }
 
-// Next is a task that takes an A and returns an R: a [Task], or one that [Bind] made.
+// Next is a task that takes an A and returns an R: a [Task], or one that [Bind] made. It
+// is what [Then] goes on with.
 type Next[A, R any] interface {
 	next(A, R) options
 }
@@ -63,7 +75,7 @@ func (b BoundTask[A, R]) next(A, R) options { return b.options }
 // Then returns a call of first and, with its result, of next, whose result it
 // returns. Where first fails the whole fails with that Failure, and next is not
 // called; a parallel or serial of failing parts does not fail, so next gets their
-// outcomes. In all else it is as [Parallel].
+// outcomes (FEATURES 202, 206, 207). In all else it is as [Parallel].
 //
 //	Then(Parallel(Thumbnail.Call(a), Thumbnail.Call(b)), Album)
 func Then[A, R any](first Call[A], next Next[A, R]) Call[R] {
@@ -73,13 +85,20 @@ func Then[A, R any](first Call[A], next Next[A, R]) Call[R] {
 }
 
 // Any returns the call as one whose result is not decoded, so that calls of several
-// types can be parts of one composition.
+// types can be parts of one composition. What gets the outcomes decodes each with
+// [job.Value.Decode].
 func (c Call[R]) Any() Call[job.Value] { return Call[job.Value](c) }
 
 // HandleCall returns the handler that performs the task by another call, which f
-// returns: that is put as a job of its own, and its outcome is the job's. While the
-// job waits for it, it holds no place in its agent and no slot. The other may do the
-// same. [Return] makes a call of a result that f has itself.
+// returns: that is put as a job of its own, on the job's queue unless it names another,
+// and its outcome is the job's (FEATURES 66). While the job waits for it, it holds no
+// place in its agent and no slot. The other may do the same, and may be a composition.
+// [Return] makes a call of a result that f has itself.
+//
+// The job's timeout and retry policy are those of f, and not of the call, which has its
+// own: a call that fails is not tried again by the job. f may run more than once, as any
+// handler; of the calls that attempts have returned, one is put. A call that cannot be
+// put, as one with an ID, fails the job with job.KindInvalid.
 func (t Task[A, R]) HandleCall(f func(ctx context.Context, arg A) (Call[R], error)) job.Handler {
 	return job.Handler{
 		Task: t.options.task,
@@ -105,7 +124,7 @@ func (t Task[A, R]) HandleCall(f func(ctx context.Context, arg A) (Call[R], erro
 }
 
 // Return is what a handler made by [Task.HandleCall] returns where there is nothing
-// to call.
+// to call. It is good for nothing else: a put of it is refused.
 func Return[R any](result R) Call[R] { return Call[R]{options{answered: true, arg: result}} }
 
 // AddParts adds parts to a parallel or serial that is not over; they are its last
@@ -113,8 +132,14 @@ func Return[R any](result R) Call[R] { return Call[R]{options{answered: true, ar
 // that is surely not over before the part is (FEATURES 205). What an attempt adds
 // that is tried again is not added twice, as long as it does so in the same order.
 //
-// It returns [ErrCompleted] where the whole has its outcome, [ErrNoParts] for a job
-// that is no parallel or serial, and [ErrNoJob] where nothing is known of it.
+// Added to a whole that has not begun, parts begin with it; else at once or, in a
+// serial, in their turn. Calling it without parts adds none.
+//
+// Errors: [ErrCompleted] where the whole has its outcome; [ErrNoParts] for a job that
+// is no parallel or serial; [ErrNoJob] where nothing is known of it; [ErrNoQueue],
+// [ErrUnknownQuota], [ErrTooLarge], [ErrPermission] as from [Put]; [ErrUnanswered], where
+// the parts may have been added or not, so that adding them again from outside of a
+// handler may be adding them twice.
 func AddParts[R any](ctx context.Context, whole *Job[[]Outcome[R]], parts ...Call[R]) error {
 	calls := make([]job.Call, len(parts))
 	for i, part := range parts {
@@ -137,7 +162,8 @@ func AddParts[R any](ctx context.Context, whole *Job[[]Outcome[R]], parts ...Cal
 
 // Whole returns the parallel or serial of which the job that is performed under ctx,
 // the context of its handler, is a part. It returns [ErrNoSelf] outside of a handler,
-// and an error where the job is no part.
+// and an error where the job is no part of another; it does not look whether that is a
+// parallel or serial, which [AddParts] does. R is what its parts return.
 func Whole[R any](ctx context.Context) (*Job[[]Outcome[R]], error) {
 	self, err := Self(ctx)
 	if err != nil {
@@ -150,7 +176,7 @@ func Whole[R any](ctx context.Context) (*Job[[]Outcome[R]], error) {
 	return newJob[[]Outcome[R]](self.queue.client.Queue(info.Parent.Queue), info.Parent.ID, info.Parent.Nonce), nil
 }
 
-// Node is a job with those that it gave rise to.
+// Node is a job with those that it gave rise to, as [Job.Tree] returns it.
 type Node struct {
 	ID    job.ID    `json:"id"`
 	Queue string    `json:"queue"`
@@ -162,17 +188,22 @@ type Node struct {
 	Failure *job.Failure `json:"failure,omitempty"`
 	Started time.Time    `json:"started,omitzero"`
 	Ended   time.Time    `json:"ended,omitzero"`
-	// Count is how many parts it has, and Done how many of them are completed.
+	// Count is how many parts it has, whether they are put or not, and Done how many of
+	// them are completed.
 	Count int `json:"count,omitempty"`
 	Done  int `json:"done,omitempty"`
-	// Parts are the first of its parts, Callbacks the callbacks that were put.
+	// Parts are the first of its parts, as many as were asked for, and Callbacks all the
+	// callbacks that were put.
 	Parts     []Node `json:"parts,omitempty"`
 	Callbacks []Node `json:"callbacks,omitempty"`
 }
 
 // Tree returns the job with its parts, up to limit of each whole, and the callbacks
-// that were put, and theirs. A part that has no record yet is pending: nobody was given
-// it, or it runs for the first time.
+// that were put, and theirs. It is read from records, job by job, and so is no picture of
+// one moment. A part that has no record is pending, and has no task: it is not put yet,
+// nobody was given it, or it runs for the first time. Of a whole that is completed it was
+// never put, or its record has gone. It returns [ErrNoJob] where nothing is known of the
+// job, or another has its ID now.
 func (j *Job[R]) Tree(ctx context.Context, limit int) (Node, error) {
 	status, nonce, err := j.queue.status(ctx, j.id)
 	if err == nil && nonce != j.nonce {

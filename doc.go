@@ -26,11 +26,24 @@
 // [Answer] answers what others [Ask] it. Whoever has a job's handle may set and read
 // its annotations: [Job.Annotate].
 //
+// # Compositions
+//
+// [Parallel], [Serial] and [Then] make one call of several, nested at will; a handler
+// that [Task.HandleCall] makes returns a call in place of a result. What waits for other
+// jobs holds no place in an agent and no slot of a quota. [Call.OnSuccess],
+// [Call.OnFailure] and [Call.OnDone] say what is put when a job has its outcome, which
+// that takes; types are checked when the program is compiled.
+//
+//	thumbs := asyncnats.Parallel(Thumbnail.Call(a), Thumbnail.Call(b))
+//	album, err := asyncnats.Put(ctx, media, asyncnats.Then(thumbs, Album).OnFailure(Page))
+//
 // # Guarantees
 //
 // A job whose Put returned without error is performed at least once, or ends
 // in a Failure that says why not. Exactly one outcome is recorded. A task whose
-// Retry is Never is performed at most once.
+// Retry is Never is performed at most once. Callbacks start at least once after the
+// outcome, and change nothing of it. A composition has one outcome, and each of its
+// parts one, wherever a process dies.
 //
 // # Limits
 //

@@ -88,7 +88,9 @@ func shorten(text string) string {
 }
 
 // Progress returns how far the job has come, as its handler has reported last. Of a
-// composition, or a job that was handed on, it is how many of its parts are completed.
+// composition, or a job that was handed on, it is how many of its parts are completed,
+// where nobody has set the annotation: parts that are compositions count as the parts that
+// they have, once they have begun, unless there are more than a hundred beside each other.
 // reported is false where nothing is known.
 func (j *Job[R]) Progress(ctx context.Context) (p Progress, reported bool, err error) {
 	if p, reported, err = Annotation[Progress](ctx, j, ProgressAnnotation); reported || err != nil {

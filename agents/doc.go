@@ -25,7 +25,10 @@
 // on the condition that nobody else wrote one, and ack. On a first attempt the
 // record is not looked at and nothing is written before the outcome, so a job
 // costs one record and one ack. One that fails costs one write more, between the
-// two: what is kept of it for people (bury.go). What a crash leaves between two
+// two: what is kept of it for people (bury.go). One with callbacks is in state callbacks
+// until they are put; one that is a part of another is acked when that knows, for which
+// the agent's place is not kept; and one whose handler returned a call waits for that
+// instead of having an outcome (delegate.go). What a crash leaves between two
 // steps is said where the steps are.
 //
 // # Guarantees

@@ -13,18 +13,21 @@ type Call struct {
 	Task string `msgpack:"task"`
 	Arg  Value  `msgpack:"arg,omitempty"`
 	// Queue is where it is put; empty is the queue of the job that it belongs to.
-	Queue    string        `msgpack:"queue,omitempty"`
+	Queue string `msgpack:"queue,omitempty"`
+	// These are as in [Spec].
 	Quotas   []string      `msgpack:"quotas,omitempty"`
 	Priority Priority      `msgpack:"priority,omitempty"`
 	Timeout  time.Duration `msgpack:"timeout,omitempty"`
 	Keep     Keep          `msgpack:"keep,omitempty"`
 	Retry    Retry         `msgpack:"retry,omitempty"`
 	// Begin and Delay say when it is to begin: at an instant, or so long after it
-	// was put. Within is its deadline, counted from there.
+	// was put, which counts where both are set. Within is its deadline, counted from
+	// there or from the put; 0 for none. Neither may be negative.
 	Begin  time.Time     `msgpack:"begin,omitempty"`
 	Delay  time.Duration `msgpack:"delay,omitempty"`
 	Within time.Duration `msgpack:"within,omitempty"`
 
+	// Callbacks are put, in order, when the job that the call becomes has its outcome.
 	Callbacks []Callback `msgpack:"callbacks,omitempty"`
 	// Parts is what a composition consists of; nil for a task.
 	Parts *Parts `msgpack:"parts,omitempty"`
@@ -109,7 +112,8 @@ func (c Callback) Takes(o Outcome) bool {
 	return c.On == OnAny || o.Succeeded() == (c.On == OnSuccess)
 }
 
-// With returns the call of the callback with its argument, made of the outcome.
+// With returns the call of the callback with its argument, made of the outcome. It is
+// an error where a value of the outcome, or of the call, is not what its encoding says.
 func (c Callback) With(o Outcome) (Call, error) {
 	var taken Value
 	var err error
@@ -128,7 +132,7 @@ func (c Callback) With(o Outcome) (Call, error) {
 }
 
 // Take returns the call with what it takes for its argument or, where it has one,
-// beside it.
+// beside it: a map in msgpack of "with", what it had, and "got", what it takes.
 func (c Call) Take(taken Value) (Call, error) {
 	if c.Arg.IsNone() {
 		c.Arg = taken

@@ -4,7 +4,9 @@ import "errors"
 
 // Delegate makes an error by which a handler hands its job on: the call is put as
 // a job of its own, and its outcome is that of the handler's job, which waits for
-// it and holds no place and no slot meanwhile. It is no failure.
+// it and holds no place and no slot meanwhile. It is no failure, unless the call cannot
+// be put: then the job fails with [KindInvalid]. Only the error that [Handler.Perform]
+// returns is looked at, which may wrap it.
 // asyncnats.Task.HandleCall makes it of a typed call.
 func Delegate(c Call) error { return &delegation{c} }
 

@@ -47,12 +47,13 @@ func FuzzDecodeSpec(f *testing.F) {
 	seed(f, "spec-*")
 	f.Add([]byte(`{"arg":[1,{"a":null}],"retry":{"never":true},"keep":"none"}`))
 	f.Add([]byte(`{"trace":{"baggage":"a=b;c","traceparent":"00"}}`))
+	f.Add([]byte(`{"callbacks":[{"on":"any","call":{"task":"a.b","arg":[],"delay":"1s","within":"1m","callbacks":[{"on":"failure","call":{"task":"c"}}]}}]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, lane := range []struct {
 			task     string
 			quotas   []string
 			priority job.Priority
-		}{{"text.shout", nil, job.Normal}, {"image.thumbnail", nil, job.Normal}, {"image.thumbnail", []string{"db", "gpu"}, job.Normal}, {"image.thumbnail", []string{"gpu"}, job.High}} {
+		}{{"text.shout", nil, job.Normal}, {"parallel", nil, job.Normal}, {"image.thumbnail", nil, job.Normal}, {"image.thumbnail", []string{"db", "gpu"}, job.Normal}, {"image.thumbnail", []string{"gpu"}, job.High}} {
 			spec, err := job.DecodeSpec(body, lane.task, lane.quotas, lane.priority, other)
 			if spec.Nonce.IsZero() {
 				t.Fatalf("no nonce; err %v", err)
@@ -93,6 +94,28 @@ func FuzzDecodeRecord(f *testing.F) {
 			t.Fatalf("%#v cannot be decoded: %v", record, err)
 		}
 		if diff := cmp.Diff(record, again, cmpopts.EquateEmpty()); diff != "" {
+			t.Fatalf("decoded again (-first +second):\n%s", diff)
+		}
+	})
+}
+
+// FuzzDecodeCalls: what is decoded means the same when it is encoded and decoded
+// again.
+func FuzzDecodeCalls(f *testing.F) {
+	seed(f, "calls*.hex")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		calls, err := job.DecodeCalls(data)
+		if err != nil {
+			return
+		}
+		if data, err = job.EncodeCalls(calls); err != nil {
+			t.Fatalf("%#v cannot be encoded: %v", calls, err)
+		}
+		again, err := job.DecodeCalls(data)
+		if err != nil {
+			t.Fatalf("%#v cannot be decoded: %v", calls, err)
+		}
+		if diff := cmp.Diff(calls, again, cmpopts.EquateEmpty()); diff != "" {
 			t.Fatalf("decoded again (-first +second):\n%s", diff)
 		}
 	})

@@ -65,6 +65,11 @@ var specs = map[string]job.Spec{
 	},
 	"spec-quotas":   {Version: 1, Nonce: nonce, Task: "image.thumbnail", Quotas: []string{"db", "gpu"}},
 	"spec-priority": {Version: 1, Nonce: nonce, Task: "image.thumbnail", Quotas: []string{"gpu"}, Priority: job.High},
+
+	"spec-callbacks":    callbacksSpec,
+	"spec-parent":       parentSpec,
+	"spec-parts":        partsSpec,
+	"spec-parts-beside": besideSpec,
 }
 
 // records are the records of the golden files.
@@ -101,6 +106,11 @@ var records = map[string]job.Record{
 		Version: 1, Nonce: nonce, Task: "image.thumbnail", Priority: job.Low, State: job.Active, Attempt: first,
 		Put: put, Started: put.Add(time.Millisecond),
 	},
+
+	"record-waiting":         waitingRecord,
+	"record-waiting-task":    delegatedRecord,
+	"record-called":          calledRecord,
+	"record-added-callbacks": addedRecord,
 }
 
 // dead are the entries of the golden files.
@@ -140,7 +150,7 @@ func TestGoldenSpecs(t *testing.T) {
 // TestGoldenJSONBodies reads the bodies written by hand, which say the same
 // as the msgpack ones of the same name.
 func TestGoldenJSONBodies(t *testing.T) {
-	for _, name := range []string{"spec-minimal", "spec-full", "spec-timed", "spec-trace", "spec-quotas", "spec-priority"} {
+	for _, name := range []string{"spec-minimal", "spec-full", "spec-timed", "spec-trace", "spec-quotas", "spec-priority", "spec-callbacks"} {
 		body, err := os.ReadFile(filepath.Join("testdata", name+".json"))
 		if err != nil {
 			t.Fatal(err)
@@ -201,7 +211,9 @@ func TestGoldenDead(t *testing.T) {
 // TestVectorsOfTheDocumentation holds the golden files against their copies
 // in docs/protocol.md.
 func TestVectorsOfTheDocumentation(t *testing.T) {
-	for _, name := range []string{"spec-minimal", "spec-full", "spec-again", "spec-priority", "spec-trace", "record-active", "record-completed", "record-failed", "dead", "note"} {
+	for _, name := range []string{"spec-minimal", "spec-full", "spec-again", "spec-priority", "spec-trace", "spec-callbacks", "spec-parent",
+		"spec-parts", "spec-parts-beside", "calls", "record-active", "record-completed", "record-failed", "record-waiting", "record-waiting-task", "record-called",
+		"outcomes", "bound", "dead", "note"} {
 		dump, err := os.ReadFile(filepath.Join("testdata", name+".hex"))
 		if err != nil {
 			t.Fatal(err)
@@ -213,6 +225,10 @@ func TestVectorsOfTheDocumentation(t *testing.T) {
 		t.Fatal(err)
 	}
 	section(t, "../docs/protocol.md", "spec-full in JSON", "```json\n"+string(body)+"```\n")
+	if body, err = os.ReadFile("testdata/spec-callbacks.json"); err != nil {
+		t.Fatal(err)
+	}
+	section(t, "../docs/protocol.md", "spec-callbacks in JSON", "```json\n"+string(body)+"```\n")
 }
 
 // TestTimesAreUTC proves that what is decoded does not depend on the time

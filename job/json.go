@@ -6,30 +6,96 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"reflect"
-	"slices"
-	"strings"
 	"time"
 )
 
 // jsonSpec is a Spec as a person or a program without msgpack writes it. Only
-// the argument is common; everything else has a default.
+// the argument is common; everything else has a default. A composition is not
+// written like that.
 type jsonSpec struct {
-	Version  int               `json:"v"`
-	Nonce    Nonce             `json:"nonce"`
-	Task     string            `json:"task"`
-	Arg      json.RawMessage   `json:"arg"`
-	Quotas   []string          `json:"quotas"`
-	Priority string            `json:"priority"`
-	Timeout  string            `json:"timeout"`
-	Keep     string            `json:"keep"`
-	Retry    jsonRetry         `json:"retry"`
-	Begin    time.Time         `json:"begin"`
-	Deadline time.Time         `json:"deadline"`
-	Trace    map[string]string `json:"trace"`
-	By       string            `json:"by"`
-	At       time.Time         `json:"at"`
+	Version   int               `json:"v"`
+	Nonce     Nonce             `json:"nonce"`
+	Task      string            `json:"task"`
+	Arg       json.RawMessage   `json:"arg"`
+	Quotas    []string          `json:"quotas"`
+	Priority  string            `json:"priority"`
+	Timeout   string            `json:"timeout"`
+	Keep      string            `json:"keep"`
+	Retry     jsonRetry         `json:"retry"`
+	Begin     time.Time         `json:"begin"`
+	Deadline  time.Time         `json:"deadline"`
+	Callbacks []jsonCallback    `json:"callbacks"`
+	Trace     map[string]string `json:"trace"`
+	By        string            `json:"by"`
+	At        time.Time         `json:"at"`
+}
+
+// jsonCallback is a Callback in such a body.
+type jsonCallback struct {
+	On   On       `json:"on"`
+	Call jsonCall `json:"call"`
+}
+
+// jsonCall is a Call in such a body.
+type jsonCall struct {
+	Task      string          `json:"task"`
+	Arg       json.RawMessage `json:"arg"`
+	Queue     string          `json:"queue"`
+	Quotas    []string        `json:"quotas"`
+	Priority  string          `json:"priority"`
+	Timeout   string          `json:"timeout"`
+	Keep      string          `json:"keep"`
+	Retry     jsonRetry       `json:"retry"`
+	Begin     time.Time       `json:"begin"`
+	Delay     string          `json:"delay"`
+	Within    string          `json:"within"`
+	Callbacks []jsonCallback  `json:"callbacks"`
+}
+
+func (c jsonCall) call() (call Call, err error) {
+	call = Call{Task: c.Task, Arg: jsonValue(c.Arg), Queue: c.Queue, Quotas: c.Quotas, Begin: c.Begin.UTC()}
+	if call.Priority, err = ParsePriority(c.Priority); err != nil {
+		return Call{}, err
+	}
+	for key, row := range map[string]struct {
+		text string
+		into *time.Duration
+	}{"timeout": {c.Timeout, &call.Timeout}, "delay": {c.Delay, &call.Delay}, "within": {c.Within, &call.Within}} {
+		if *row.into, err = duration(key, row.text); err != nil {
+			return Call{}, err
+		}
+	}
+	if call.Keep, err = ParseKeep(c.Keep); err != nil {
+		return Call{}, err
+	}
+	if call.Retry, err = c.Retry.retry(); err != nil {
+		return Call{}, err
+	}
+	call.Callbacks, err = callbacksOf(c.Callbacks)
+	return call, err
+}
+
+// callbacksOf reads callbacks; nil for none.
+func callbacksOf(read []jsonCallback) ([]Callback, error) {
+	var callbacks []Callback
+	for i, c := range read {
+		call, err := c.Call.call()
+		if err != nil {
+			return nil, fmt.Errorf("callbacks[%d].call: %w", i, err)
+		}
+		callbacks = append(callbacks, Callback{On: c.On, Call: call})
+	}
+	return callbacks, nil
+}
+
+// jsonValue is a value that is written as it is; null and nothing are none.
+func jsonValue(text json.RawMessage) Value {
+	text = bytes.TrimSpace(text)
+	if len(text) == 0 || bytes.Equal(text, []byte("null")) {
+		return Value{}
+	}
+	return Value{Encoding: JSON, Data: text}
 }
 
 // jsonRetry is a Retry in such a body.
@@ -74,16 +140,13 @@ func decodeJSON(body []byte, priority Priority) (Spec, error) {
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return Spec{}, errors.New("more text after the object")
 	}
-	if err := checkKeys(body, "", reflect.TypeFor[jsonSpec]()); err != nil {
+	if err := checkKeys(json.NewDecoder(bytes.NewReader(body)), "", reflect.TypeFor[jsonSpec]()); err != nil {
 		return Spec{}, err
 	}
 	spec := Spec{
 		Version: read.Version, Nonce: read.Nonce, Task: read.Task,
-		Quotas: read.Quotas, Priority: priority, Begin: read.Begin.UTC(), Deadline: read.Deadline.UTC(),
+		Arg: jsonValue(read.Arg), Quotas: read.Quotas, Priority: priority, Begin: read.Begin.UTC(), Deadline: read.Deadline.UTC(),
 		Trace: read.Trace, By: read.By, At: read.At.UTC(),
-	}
-	if arg := bytes.TrimSpace(read.Arg); len(arg) > 0 && !bytes.Equal(arg, []byte("null")) {
-		spec.Arg = Value{Encoding: JSON, Data: arg}
 	}
 	var err error
 	if read.Priority != "" {
@@ -98,6 +161,9 @@ func decodeJSON(body []byte, priority Priority) (Spec, error) {
 		return Spec{}, err
 	}
 	if spec.Keep, err = ParseKeep(read.Keep); err != nil {
+		return Spec{}, err
+	}
+	if spec.Callbacks, err = callbacksOf(read.Callbacks); err != nil {
 		return Spec{}, err
 	}
 	return spec, nil
@@ -128,24 +194,63 @@ func plain(err error) error {
 	return fmt.Errorf("%q is of JSON type %s: must be %s", wrong.Field, wrong.Value, want)
 }
 
-// checkKeys refuses keys that known, a struct, does not have. encoding/json
-// would take "Arg" for "arg"; others do not.
-func checkKeys(object []byte, path string, known reflect.Type) error {
-	var found map[string]json.RawMessage
-	if err := json.Unmarshal(object, &found); err != nil {
+// checkKeys refuses keys that known, a struct or a list of them, does not have.
+// encoding/json would take "Arg" for "arg"; others do not. What it reads, a value
+// that is JSON, is read once.
+func checkKeys(d *json.Decoder, path string, known reflect.Type) error {
+	opening, err := d.Token()
+	if err != nil || opening == nil { // null
 		return err
 	}
-	for field := range known.Fields() {
-		key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-		if nested, ok := found[key]; ok && field.Type == reflect.TypeFor[jsonRetry]() {
-			if err := checkKeys(nested, path+key+".", field.Type); err != nil {
-				return err
-			}
+	for i := 0; d.More(); i++ {
+		var value reflect.Type
+		var at string
+		if known.Kind() == reflect.Slice {
+			value, at = known.Elem(), fmt.Sprintf("%s[%d]", path, i)
+		} else if value, at, err = keyOf(d, path, known); err != nil {
+			return err
 		}
-		delete(found, key)
+		if !hasKeys(value) {
+			var skipped json.RawMessage
+			err = d.Decode(&skipped)
+		} else {
+			err = checkKeys(d, at, value)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	if len(found) > 0 {
-		return fmt.Errorf("unknown key %q", path+slices.Min(slices.Collect(maps.Keys(found))))
+	_, err = d.Token()
+	return err
+}
+
+// keyOf reads the next key of an object, and returns the type of its value and where
+// that is.
+func keyOf(d *json.Decoder, path string, known reflect.Type) (value reflect.Type, at string, err error) {
+	read, err := d.Token()
+	if err != nil {
+		return nil, "", err
 	}
-	return nil
+	at = fmt.Sprint(read)
+	if path != "" {
+		at = path + "." + at
+	}
+	for field := range known.Fields() {
+		if field.Tag.Get("json") == read {
+			return field.Type, at, nil
+		}
+	}
+	if read == "parts" {
+		return nil, "", fmt.Errorf("%q: a composition is not put in JSON: put it with the command line (asyncnats put --parallel) or the Go package", at)
+	}
+	return nil, "", fmt.Errorf("unknown key %q", at)
+}
+
+// hasKeys reports whether keys are to be looked at in values of a type.
+func hasKeys(t reflect.Type) bool {
+	switch t {
+	case reflect.TypeFor[jsonRetry](), reflect.TypeFor[jsonCallback](), reflect.TypeFor[[]jsonCallback](), reflect.TypeFor[jsonCall]():
+		return true
+	}
+	return false
 }

@@ -16,8 +16,9 @@ type outcomeWire struct {
 	Failure *Failure           `json:"failure,omitempty"`
 }
 
-// OutcomeValue returns an outcome as the value of an argument: a map with either
-// "result" or "failure". A task without result has neither where it succeeded.
+// OutcomeValue returns an outcome as the value of an argument, in msgpack: a map with
+// either "result" or "failure". A task without result has neither where it succeeded.
+// It is an error where the result is not what its encoding says.
 func OutcomeValue(o Outcome) (Value, error) {
 	wire, err := wireOutcome(o)
 	if err != nil {

@@ -37,7 +37,8 @@ type Parts struct {
 	Form Form `msgpack:"form" json:"form"`
 	// Count is how many parts there are.
 	Count int `msgpack:"count" json:"count"`
-	// Calls are the first parts. The others are stored beside the job, in Chunks.
+	// Calls are the first parts. The others are stored beside the job, in Chunks. The
+	// record of a composition has no Calls: they are in its message.
 	Calls  []Call  `msgpack:"calls,omitempty" json:"-"`
 	Chunks []Chunk `msgpack:"chunks,omitempty" json:"-"`
 	// Queues are those, other than the job's own, that parts are put on.
@@ -53,12 +54,13 @@ type Parts struct {
 	Addressed bool `msgpack:"addressed,omitempty" json:"addressed,omitempty"`
 	// At is the job beside which the chunks are stored; empty is the job itself.
 	At ID `msgpack:"at,omitempty" json:"at,omitempty"`
-	// Base is what the IDs and nonces of the parts are made of.
+	// Base is what the IDs and nonces of the parts are made of: the nonce of a
+	// composition, [Nonce.DelegateBase] of another job.
 	Base Nonce `msgpack:"base,omitempty" json:"base"`
 	// Put is how many parts of a parallel were put; all before it, in order.
 	Put int `msgpack:"put,omitempty" json:"put,omitempty"`
 	// Done has a bit for each part that is completed: part 0 is the lowest of the
-	// first byte.
+	// first byte. It may be shorter than Count says.
 	Done []byte `msgpack:"done,omitempty" json:"-"`
 }
 
@@ -121,7 +123,7 @@ func (p Parts) Address(to []string) Parts {
 // Sequential reports whether a part begins only when the one before is completed.
 func (p Parts) Sequential() bool { return p.Form != FormParallel && p.Form != FormBroadcast }
 
-// PartID is the ID of a part.
+// PartID is the ID of a part: of Base and its number, from 0 on.
 func (p Parts) PartID(i int) ID { return ID("part/" + p.Base.String() + "/" + strconv.Itoa(i)) }
 
 // PartNonce is the nonce of a part: the beginning of the SHA-256 of Base and the
@@ -137,7 +139,7 @@ func (n Nonce) derive(what string, i int) Nonce {
 // CallbackID is the ID of the callback of that number of job n.
 func (n Nonce) CallbackID(i int) ID { return ID("callback/" + n.String() + "/" + strconv.Itoa(i)) }
 
-// CallbackNonce is its nonce.
+// CallbackNonce is its nonce: see [Parts.PartNonce].
 func (n Nonce) CallbackNonce(i int) Nonce { return n.derive("callback", i) }
 
 // DelegateBase is what the ID and nonce of the call that an attempt at job n
@@ -234,7 +236,7 @@ func QueuesOf(queues []string, calls []Call) []string {
 	return queues
 }
 
-// Called is a callback of a job that was put.
+// Called is a callback of a job that was put, as the job's record has it.
 type Called struct {
 	On    On     `msgpack:"on" json:"on"`
 	Queue string `msgpack:"queue,omitempty" json:"queue,omitempty"` // empty: the job's own

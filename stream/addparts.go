@@ -17,7 +17,8 @@ import (
 //
 // It returns [ErrNoJob] where there is no such job, [ErrNoParts] where the job is
 // another thing, and [ErrCompleted] where it has its outcome: the write of the record
-// decides between this and the last part.
+// decides between this and the last part. The error is [ErrUnanswered] where the server
+// did not answer in time: adding them again under the same name does no harm.
 //
 // A crash leaves a timer, by which a dispatcher puts what was added.
 func (q *Queue) AddParts(ctx context.Context, id job.ID, nonce job.Nonce, name string, calls []job.Call) error {

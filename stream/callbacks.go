@@ -17,7 +17,7 @@ import (
 // and whoever is given another looks at its record first.
 //
 // One that cannot be put, since its queue is gone or what it takes is too large,
-// gets a Failure that says so.
+// gets a Failure that says so, and holds up none of the others.
 //
 // It returns what was put, for the record.
 func (q *Queue) PutCallbacks(ctx context.Context, id job.ID, spec job.Spec, record job.Record, again bool) (called []job.Called, err error) {
@@ -79,7 +79,8 @@ func (q *Queue) begun(ctx context.Context, queue string, e Entry) (bool, error) 
 // for whichever has the ID.
 //
 // It returns [ErrNoJob] where there is no such job, and [ErrNotKept] where the job
-// keeps no result: whoever performs it does not look for callbacks.
+// keeps no result: whoever performs it does not look for callbacks. Where the server
+// does not answer it is tried again, and may be added twice by that.
 func (q *Queue) AddCallback(ctx context.Context, id job.ID, nonce job.Nonce, callback job.Callback) error {
 	ctx, cancel := withTimeout(ctx, putPatience)
 	defer cancel()

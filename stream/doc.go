@@ -26,12 +26,21 @@
 // bucket, before the first job is put on it; the consumer is made by the first
 // who pulls.
 //
+// A job that waits for others, its parts, is a message on a subject that nobody pulls
+// from, and a record, with a bit for each part (whole.go). Whoever completes a part sets
+// its bit ([Namespace.Pay]), goes on with the whole from where it finds it
+// ([Queue.Advance]), and acks the part last: whoever dies between leaves the part's
+// message, whose next receiver goes on. What begins, cancels or adds to a whole sets a
+// timer before, which any dispatcher of the queue takes. Parts that are not put yet lie in
+// the message, or beside it (parts.go). docs/adr/0017 says why.
+//
 // # Guarantees
 //
 // A put that returned without error is stored once, however often it had to be
 // repeated. A delivered job belongs to its [Lease] until the lease is acked,
 // handed back or lost; when it is lost is decided by the holder's own clock,
-// before the server delivers the job to somebody else.
+// before the server delivers the job to somebody else. Each part of a whole is counted
+// once, and the whole has one outcome.
 //
 // # Limits
 //

@@ -32,7 +32,8 @@ type round struct {
 
 // Pay tells a job that waits for others that a part of it is completed, of which
 // the record is written, and goes on with it: see [Queue.Advance]. When it returns
-// nil the message of the part may go. It may be repeated.
+// nil the message of the part may go. It may be repeated. Parts of one whole for which
+// it is called at the same time share a write, which goes on where ctx ends.
 //
 // The error is [ErrOver] where nobody waits for the part, or not any more.
 func (ns *Namespace) Pay(ctx context.Context, part job.Parent) error {

@@ -12,8 +12,8 @@ type PartRecord struct {
 	Number int
 	Queue  string
 	ID     job.ID
-	// Record is the zero Record of a part that has none: it is not put yet, or
-	// waits to be given out, or runs for the first time.
+	// Record is the zero Record, of Version 0, of a part that has none: it is not put
+	// yet, or waits to be given out, or runs for the first time.
 	Record job.Record
 
 	revision uint64

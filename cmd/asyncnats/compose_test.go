@@ -51,6 +51,7 @@ func TestCompositions(t *testing.T) {
 		t.Errorf("tree: %+v", node)
 	}
 	contains(t, x.ok("job", "show", "whole"), "2 of 2")
+	contains(t, x.ok("put", "shout", `"a"`, `"b"`, "--parallel", "--json"), `"task": "parallel"`)
 
 	if r := x.run("", "put", "fail", "1", "--on-failure", "heard", "--on-done", "heard", "--id", "alone", "--wait"); r.code != exitJobFailed {
 		t.Errorf("failure: %+v", r)
@@ -72,4 +73,29 @@ func TestCompositions(t *testing.T) {
 			contains(t, r.err, want)
 		}
 	}
+}
+
+// TestTreeOfPartsWithoutRecord says what is known of parts that have no record.
+func TestTreeOfPartsWithoutRecord(t *testing.T) {
+	serial := asyncnats.Node{
+		ID: "whole", Queue: "default", Task: "serial", State: job.Waiting, Count: 3, Done: 1, Parts: []asyncnats.Node{
+			{ID: "p0", Queue: "default", Task: "shout", State: job.Completed},
+			{ID: "p1", Queue: "default", State: job.Pending},
+			{ID: "p2", Queue: "default", State: job.Pending},
+		},
+	}
+	var out strings.Builder
+	printTree(&out, serial)
+	for _, want := range []string{"├─ shout  completed  p0", "├─ pending or running  p1", "└─ not put yet  p2"} {
+		contains(t, out.String(), want)
+	}
+	parallel := serial
+	parallel.Task = "parallel"
+	out.Reset()
+	printTree(&out, parallel)
+	contains(t, out.String(), "└─ pending or running  p2")
+	serial.State = job.Completed
+	out.Reset()
+	printTree(&out, serial)
+	contains(t, out.String(), "└─ never put  p2")
 }

@@ -47,36 +47,50 @@ func (c *jobTreeCmd) Run(ctx context.Context, a *app) error {
 func printTree(w io.Writer, tree asyncnats.Node) {
 	l := list.NewWriter()
 	l.SetStyle(list.StyleConnectedLight)
-	addNode(l, tree, tree.Queue)
+	addNode(l, tree, nodeLine(tree, tree.Queue))
 	fmt.Fprintln(w, l.Render())
 }
 
-// addNode adds a job, of which the one above is in the given queue.
-func addNode(l list.Writer, n asyncnats.Node, queue string) {
-	l.AppendItem(nodeLine(n, queue))
+// addNode adds a job, which line describes.
+func addNode(l list.Writer, n asyncnats.Node, line string) {
+	l.AppendItem(line)
 	hidden := n.Count - len(n.Parts)
 	if len(n.Parts) == 0 && len(n.Callbacks) == 0 && hidden <= 0 {
 		return
 	}
 	l.Indent()
-	for _, part := range n.Parts {
-		addNode(l, part, n.Queue)
+	for i, part := range n.Parts {
+		line := nodeLine(part, n.Queue)
+		if part.Task == "" {
+			line = unrecorded(n, i) + "  " + part.ID.String()
+		}
+		addNode(l, part, line)
 	}
 	if hidden > 0 {
 		l.AppendItem(fmt.Sprintf("… and %d more (--limit)", hidden))
 	}
 	for _, callback := range n.Callbacks {
-		addNode(l, callback, n.Queue)
+		addNode(l, callback, nodeLine(callback, n.Queue))
 	}
 	l.UnIndent()
+}
+
+// unrecorded says what is known of part i of a whole, which has no record, and so says
+// nothing of its task.
+func unrecorded(whole asyncnats.Node, i int) string {
+	sequence := whole.Task == string(job.FormSerial) || whole.Task == string(job.FormThen)
+	switch {
+	case whole.State.Final():
+		return "never put"
+	case sequence && i > whole.Done:
+		return "not put yet"
+	}
+	return "pending or running"
 }
 
 // nodeLine describes a job in one line.
 func nodeLine(n asyncnats.Node, queue string) string {
 	words := []string{n.Task, string(n.State)}
-	if n.Task == "" {
-		words = words[1:] // a part that has no record says nothing of its task
-	}
 	if n.On != "" {
 		words = append([]string{"on " + string(n.On) + ":"}, words...)
 	}

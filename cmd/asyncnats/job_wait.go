@@ -44,7 +44,9 @@ func (c *jobWaitCmd) Run(ctx context.Context, a *app) error {
 		ctx, cancel = context.WithTimeout(ctx, c.Timeout)
 		defer cancel()
 	}
-	defer a.sayIfUnserved(ctx, q, status.Task)()
+	if status.State != job.Waiting { // no dispatcher takes one that waits for others
+		defer a.sayIfUnserved(ctx, q, status.Task)()
+	}
 	return a.await(ctx, j, c.JSON)
 }
 

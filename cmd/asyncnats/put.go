@@ -46,7 +46,11 @@ func (*putCmd) Help() string {
     asyncnats put mail.send --once --priority high < mail.json
     asyncnats put mail.send --in 1h --within 10m --retry 5 < mail.json
     asyncnats put index.rebuild --unique main --replace --in 30s
-    asyncnats put image.thumbnail '"a.png"' '"b.png"' --parallel --then album.build --on-failure ops.page`
+    asyncnats put image.thumbnail '"a.png"' '"b.png"' --parallel --then album.build --on-failure ops.page
+
+With --parallel, --serial or --then, --quota, --priority, --timeout, --within, --retry and
+--once are those of each job of TASK; --id, --unique, --at, --in and --keep those of the
+whole, --keep of the parts as well. A task that --then or --on-… names has none of them.`
 }
 
 // Run puts the jobs.
@@ -69,7 +73,7 @@ func (c *putCmd) Run(ctx context.Context, a *app) error {
 	}
 	jobs, err := c.put(traced(ctx), q, calls)
 	if !c.Wait || err != nil {
-		return errors.Join(c.print(a, jobs), err)
+		return errors.Join(c.print(a, calls, jobs), err)
 	}
 	if c.toAll && c.Then == "" {
 		return c.awaitAll(ctx, a, q, jobs)
@@ -197,8 +201,8 @@ func traced(ctx context.Context) context.Context {
 	return job.WithTrace(ctx, carried)
 }
 
-// print prints the IDs.
-func (c *putCmd) print(a *app, jobs []*asyncnats.Job[job.Value]) error {
+// print prints the IDs of the jobs of calls, as many as were put.
+func (c *putCmd) print(a *app, calls []asyncnats.Call[job.Value], jobs []*asyncnats.Job[job.Value]) error {
 	type put struct {
 		ID    job.ID `json:"id"`
 		Queue string `json:"queue"`
@@ -206,7 +210,7 @@ func (c *putCmd) print(a *app, jobs []*asyncnats.Job[job.Value]) error {
 	}
 	stored := make([]put, len(jobs))
 	for i, j := range jobs {
-		stored[i] = put{ID: j.ID(), Queue: c.Queue, Task: c.Task}
+		stored[i] = put{ID: j.ID(), Queue: c.Queue, Task: calls[i].Task()}
 		if !c.JSON {
 			fmt.Fprintln(a.out, j.ID())
 		}
