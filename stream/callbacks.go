@@ -58,6 +58,9 @@ func (q *Queue) putCallback(ctx context.Context, callback job.Callback, outcome 
 	e.Spec = call.Spec(now)
 	e.Spec.Nonce, e.Spec.Parent, e.Spec.Again = given.Nonce, given.Parent, again
 	e.Spec.By, e.Spec.At, e.Spec.Trace = given.By, now, given.Trace
+	if there, err := q.hasDeadline(ctx, queue, e); there || err != nil {
+		return err
+	}
 	_, err = q.putGiven(ctx, queue, []Entry{e})
 	return err
 }

@@ -211,6 +211,9 @@ func (q *Queue) resolve(ctx context.Context, e Entry) (stored bool, err error) {
 	}
 	record, err := q.latest(ctx, e.ID)
 	switch {
+	case err == nil && record.Nonce == holder.Nonce && record.State.Final() && found.Waits:
+		// It owes more than that its message goes.
+		return false, q.Advance(ctx, e.ID, holder.Nonce, time.Now())
 	case err == nil && record.Nonce == holder.Nonce && record.State.Final():
 		// The holder is completed and its ack is on its way: remove what the
 		// ack would remove.
@@ -276,7 +279,10 @@ func (q *Queue) messages(e Entry, batch bool) ([]*nats.Msg, error) {
 		}
 		msgs = append(msgs, chunk)
 	}
-	return append(msgs, q.names.advanceMessage(e.ID, e.Spec.Nonce, e.Spec.Begin, time.Now())), nil
+	if msgs = append(msgs, q.names.advanceMessage(e.ID, e.Spec.Nonce, e.Spec.Begin, time.Now())); len(msgs) > MaxBatch {
+		return nil, fmt.Errorf("composition of %d messages is %w in one batch (%d): divide it", len(msgs), ErrTooLarge, MaxBatch)
+	}
+	return msgs, nil
 }
 
 // limit is how many bytes a message of the queue may have, headers included.
