@@ -60,18 +60,16 @@ type adding struct {
 // prefix is how the names of all chunks begin that were added under a name.
 func (a *adding) prefix() string { return a.name + "-" }
 
-// cut makes chunks of the parts.
-func (a *adding) cut(id job.ID, base job.Nonce) (chunks []job.Chunk, beside []besides) {
-	for first := 0; first < len(a.calls); {
-		last, size := first, 0
-		for last < len(a.calls) && (last == first || size < chunkBytes) {
-			data, _ := job.EncodeCalls(a.calls[last : last+1]) // what cannot be encoded is refused when it is stored
-			size += len(data)
-			last++
-		}
+// cut makes chunks of the parts, of up to most bytes where they are several.
+func (a *adding) cut(id job.ID, base job.Nonce, most int) (chunks []job.Chunk, beside []besides) {
+	sizes := make([]int, len(a.calls))
+	for i := range a.calls {
+		data, _ := job.EncodeCalls(a.calls[i : i+1]) // what cannot be encoded is refused when it is stored
+		sizes[i] = len(data)
+	}
+	for first, last := range divide(sizes, most) {
 		b := besides{id, base, a.prefix() + a.own.String() + "-" + strconv.Itoa(first), a.calls[first:last]}
 		chunks, beside = append(chunks, job.Chunk{Name: b.name, Count: last - first, Added: true}), append(beside, b)
-		first = last
 	}
 	return chunks, beside
 }
@@ -90,7 +88,7 @@ func (q *Queue) addPartsOf(ctx context.Context, id job.ID, nonce job.Nonce, a *a
 		return err
 	}
 	if !record.Parts.Added(a.prefix()) {
-		chunks, beside := a.cut(id, record.Parts.Base)
+		chunks, beside := a.cut(id, record.Parts.Base, q.chunkSize())
 		if err := q.storeBeside(ctx, beside); err != nil {
 			return err
 		}

@@ -48,13 +48,13 @@ type Entry struct {
 func (e Entry) lane() Lane { return LaneOf(e.Spec.Task, e.Spec.Quotas, e.Spec.Priority) }
 
 // prepared returns the entry of a composition with its parts as they are stored.
-func (e Entry) prepared() (Entry, error) {
+func (q *Queue) prepared(e Entry) (Entry, error) {
 	if e.Spec.Parts == nil || e.beside != nil {
 		return e, nil
 	}
 	parts := *e.Spec.Parts
 	parts.Base = e.Spec.Nonce
-	parts, beside, err := stow(e.ID, parts)
+	parts, beside, err := stow(e.ID, parts, q.chunkSize())
 	parts.Beside = parts.Beside || len(beside) > 0
 	e.Spec.Parts, e.beside = &parts, beside
 	return e, err
@@ -96,7 +96,7 @@ func (q *Queue) Put(ctx context.Context, e Entry) error {
 	if err := e.check(); err != nil {
 		return fmt.Errorf("put %s: %w", e.Spec.Task, err)
 	}
-	e, err := e.prepared()
+	e, err := q.prepared(e)
 	if err != nil {
 		return fmt.Errorf("put %s: %w", e.Spec.Task, err)
 	}
@@ -328,7 +328,7 @@ func (q *Queue) message(e Entry, extra int) (*nats.Msg, error) {
 // may have been. Each batch is repeated as Put repeats a job.
 func (q *Queue) PutMany(ctx context.Context, entries []Entry) (stored int, err error) {
 	for len(entries) > 0 {
-		batch, err := nextBatch(entries)
+		batch, err := q.nextBatch(entries)
 		if err != nil {
 			return stored, fmt.Errorf("put job %d: %w", stored, err)
 		}
@@ -343,11 +343,11 @@ func (q *Queue) PutMany(ctx context.Context, entries []Entry) (stored int, err e
 
 // nextBatch returns the first entries, prepared, that are stored as up to MaxBatch
 // messages; one at least.
-func nextBatch(entries []Entry) ([]Entry, error) {
+func (q *Queue) nextBatch(entries []Entry) ([]Entry, error) {
 	var batch []Entry
 	size := 0
 	for _, e := range entries {
-		e, err := e.prepared()
+		e, err := q.prepared(e)
 		if err != nil {
 			return nil, err
 		}

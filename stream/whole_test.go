@@ -337,7 +337,7 @@ func TestAddPartsOfAnotherAttempt(t *testing.T) {
 		}
 		// The first dies when it has stored two.
 		added := adding{name: "deed", own: job.NewNonce(), calls: []job.Call{called("b"), called("c")}}
-		_, beside := added.cut(e.ID, e.Spec.Nonce)
+		_, beside := added.cut(e.ID, e.Spec.Nonce, chunkBytes)
 		if err := q.storeBeside(t.Context(), beside); err != nil {
 			t.Fatal(err)
 		}
@@ -369,7 +369,7 @@ func TestAddPartsTooLate(t *testing.T) {
 			t.Fatal(err)
 		}
 		added := adding{name: "deed", own: job.NewNonce(), calls: []job.Call{called("b")}}
-		_, beside := added.cut(e.ID, e.Spec.Nonce)
+		_, beside := added.cut(e.ID, e.Spec.Nonce, chunkBytes)
 		if err := q.storeBeside(t.Context(), beside); err != nil {
 			t.Fatal(err)
 		}
@@ -448,7 +448,7 @@ func TestLargeCompositions(t *testing.T) {
 		}
 		wantMessages(t, q, 1200)
 		e := entryOf("", composed(job.FormParallel, calls...))
-		e, err := e.prepared()
+		e, err := q.prepared(e)
 		if err != nil {
 			t.Fatal(err)
 		}
