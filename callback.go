@@ -152,9 +152,18 @@ func addCallback[R, A any](ctx context.Context, j *Job[R], on job.On, cb Callbac
 func (q *Queue) knowsAll(ctx context.Context, call job.Call) error {
 	if call.Queue != "" {
 		q = q.client.Queue(call.Queue)
-		if _, err := q.open(ctx); err != nil {
-			return err
-		}
+	}
+	opened, err := q.open(ctx)
+	if err != nil {
+		return err
+	}
+	switch isBroadcast := call.Parts != nil && call.Parts.Form == job.FormBroadcast; {
+	case isBroadcast && !opened.Broadcast():
+		return fmt.Errorf("queue %s is no broadcast queue: create one (asyncnats queue add NAME --broadcast), or put the call of %s itself", q.name, call.Parts.Calls[0].Task)
+	case isBroadcast:
+		return q.known(ctx, call.Parts.Calls[0].Quotas)
+	case opened.Broadcast() && call.Parts == nil:
+		return fmt.Errorf("queue %s is a broadcast queue: put ToAll of the call of %s, or choose another queue", q.name, call.Task)
 	}
 	if err := q.known(ctx, call.Quotas); err != nil {
 		return err

@@ -162,6 +162,15 @@ func (q *Queue) open(ctx context.Context) (*stream.Queue, error) {
 	return opened, nil
 }
 
+// Broadcast reports whether the queue is a broadcast queue.
+func (q *Queue) Broadcast(ctx context.Context) (is bool, err error) {
+	err = q.use(ctx, func(opened *stream.Queue) error {
+		is = opened.Broadcast()
+		return nil
+	})
+	return is, err
+}
+
 // QueueInfo is what is known of a queue.
 type QueueInfo = stream.Info
 

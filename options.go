@@ -58,6 +58,14 @@ func (o options) call() (job.Call, error) {
 		return call, nil
 	}
 	call.Arg = job.Value{}
+	if o.form == job.FormBroadcast {
+		one, err := o.parts[0].inner()
+		if err != nil {
+			return job.Call{}, err
+		}
+		call.Parts = &job.Parts{Form: o.form, Calls: []job.Call{one}}
+		return call, nil
+	}
 	parts := job.Parts{Form: o.form, Count: len(o.parts), Calls: make([]job.Call, len(o.parts))}
 	for i, part := range o.parts {
 		if parts.Calls[i], err = part.inner(); err != nil {

@@ -85,6 +85,9 @@ func (q *Queue) entry(ctx context.Context, o options) (stream.Entry, error) {
 	if err != nil {
 		return stream.Entry{}, err
 	}
+	if call, err = q.address(ctx, call); err != nil {
+		return stream.Entry{}, err
+	}
 	if call.Parts != nil {
 		if err = call.Check(); err == nil && o.replace {
 			err = errors.New("a composition replaces no job: its parts may have begun")

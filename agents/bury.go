@@ -18,7 +18,7 @@ import (
 // What the server refuses is said in the log, and holds up nothing: the record
 // has the failure.
 func (a *attempt) bury(record job.Record) (done bool) {
-	if record.Outcome == nil || record.Outcome.Succeeded() || record.EndedAs(job.KindCancelled) {
+	if record.Outcome == nil || record.Outcome.Succeeded() || record.EndedAs(job.KindCancelled) || record.EndedAs(job.KindAbsent) {
 		return true
 	}
 	dead := job.Dead{Version: job.DeadVersion, Body: a.lease.Body, Record: record}

@@ -156,7 +156,7 @@ func (a *attempt) drain() {
 // record makes the job's record as this attempt writes it.
 func (a *attempt) record(state job.State, outcome *job.Outcome) job.Record {
 	record := job.Record{
-		Version: job.RecordVersion, Nonce: a.spec.Nonce, Task: a.lease.Lane.Task, Quotas: a.lease.Lane.Quotas(), Priority: a.lease.Lane.Priority, State: state,
+		Version: job.RecordVersion, Nonce: a.spec.Nonce, Task: a.lease.Lane.Task, Quotas: a.lease.Lane.Quotas(), Priority: a.lease.Lane.Priority, To: a.lease.Lane.To, State: state,
 		Attempt: a.us, Tally: a.tally, Message: a.spec.Attempt, Outcome: outcome,
 		Parent: a.spec.Parent, By: a.spec.By, Put: a.put(), Started: a.began,
 	}

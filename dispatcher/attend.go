@@ -22,6 +22,8 @@ func (s *station) act(ctx context.Context, due stream.Due) error {
 		return s.queue.Expire(ctx, due)
 	case stream.TimerAdvance:
 		return s.queue.AdvanceDue(ctx, due, s.link.Clock.Now())
+	case stream.TimerPresence:
+		return s.lookFor(ctx, due)
 	case stream.TimerCron:
 		return s.queue.Tick(ctx, due, s.link.Clock.Now())
 	}

@@ -36,6 +36,8 @@ type station struct {
 	lanes     []stream.Lane
 	paused    map[string]bool // tasks; the empty one is the queue
 	suspended bool
+
+	changed chan struct{} // that what is taken has changed; for a broadcast queue
 }
 
 // runner is an agent that is carried out.
@@ -56,7 +58,7 @@ func (d *Dispatcher) newStation(ctx context.Context, queue *stream.Queue, store 
 	s := &station{
 		d: d, queue: queue, store: store, link: stream.NewLink(d.nc, queue.AckWait()/15), flow: newFlow(queue, d.log),
 		log: d.log.With("queue", queue.Name()), stored: make(map[string]roster.Stored),
-		runners: make(map[string]*runner), paused: make(map[string]bool),
+		runners: make(map[string]*runner), paused: make(map[string]bool), changed: make(chan struct{}, 1),
 	}
 	s.gate = quotas.NewGate(set, quotas.GateConfig{
 		Dispatcher: d.UUID(), AckWait: queue.AckWait(), Gone: queue.Gone, Resized: s.flow.resized, Log: d.log,
@@ -120,6 +122,9 @@ func (s *station) run(intake, work context.Context) {
 	watches.Go(func() { s.watchLanes(intake) })
 	watches.Go(func() { s.attend(intake) })
 	watches.Go(func() { s.keepRecurring(intake) })
+	if s.queue.Broadcast() {
+		watches.Go(func() { s.hear(intake) })
+	}
 	<-intake.Done()
 	watches.Wait()
 	s.runs.Wait()
@@ -156,7 +161,7 @@ func (s *station) watchLanes(ctx context.Context) {
 }
 
 func (s *station) addLane(lane stream.Lane) {
-	if _, able := s.d.handlers[lane.Task]; !able {
+	if _, able := s.d.handlers[lane.Task]; !able || lane.To != "" && lane.To != s.d.UUID() {
 		return
 	}
 	s.flow.add(lane)
@@ -274,6 +279,7 @@ func (s *station) learn(a roster.Stored) {
 			"paused", a.Paused, "leaving", a.Leaving, "size before", old.Size)
 	}
 	s.stored[a.Name] = a
+	s.heard()
 	s.reconcile(a.Name)
 }
 
@@ -285,6 +291,7 @@ func (s *station) forget(name string) {
 	}
 	s.log.Info("agent removed", "agent", name)
 	delete(s.stored, name)
+	s.heard()
 	s.reconcile(name)
 }
 
@@ -396,12 +403,7 @@ func (s *station) presence() stream.Presence {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, task := range s.d.tasks() {
-		taken := slices.ContainsFunc(slices.Collect(maps.Values(s.stored)), func(a roster.Stored) bool { return a.Takes(task) })
-		if taken {
-			presence.Tasks = append(presence.Tasks, task)
-		}
-	}
+	presence.Tasks = append(presence.Tasks, s.taken()...)
 	for _, name := range slices.Sorted(maps.Keys(s.runners)) {
 		agent, jobs := s.runners[name].Presence()
 		presence.Agents = append(presence.Agents, agent)

@@ -18,6 +18,11 @@ import (
 // openQueue opens the default queue as a dispatcher does, to play one.
 func openQueue(s *story) *stream.Queue {
 	s.Helper()
+	return openNamed(s, job.DefaultQueue)
+}
+
+func openNamed(s *story, name string) *stream.Queue {
+	s.Helper()
 	js, err := jetstream.New(s.server.Connect(s.T))
 	if err != nil {
 		s.Fatal(err)
@@ -26,7 +31,7 @@ func openQueue(s *story) *stream.Queue {
 	if err != nil {
 		s.Fatal(err)
 	}
-	queue, err := namespace.Queue(s.Context(), job.DefaultQueue)
+	queue, err := namespace.Queue(s.Context(), name)
 	if err != nil {
 		s.Fatal(err)
 	}

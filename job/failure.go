@@ -24,6 +24,9 @@ const (
 	KindCancelled Kind = "cancelled"
 	// KindAborted: the job was interrupted more often than its policy allows.
 	KindAborted Kind = "aborted"
+	// KindAbsent: the one dispatcher that was to perform the job died, or stopped,
+	// and did not come back.
+	KindAbsent Kind = "absent"
 	// KindInvalid: the job could not be performed as it was put: its body
 	// cannot be read, its argument does not fit its task, its result cannot be
 	// stored.
@@ -47,6 +50,8 @@ var (
 	ErrDraining = errors.New("dispatcher is stopping")
 	// ErrAborted matches a Failure of [KindAborted].
 	ErrAborted = errors.New("job aborted after too many interruptions")
+	// ErrAbsent matches a Failure of [KindAbsent].
+	ErrAbsent = errors.New("dispatcher is gone")
 	// ErrInvalid matches a Failure of [KindInvalid].
 	ErrInvalid = errors.New("job cannot be performed as it was put")
 )
@@ -88,6 +93,8 @@ func (f *Failure) Is(target error) bool {
 		return target == ErrCancelled
 	case KindAborted:
 		return target == ErrAborted
+	case KindAbsent:
+		return target == ErrAbsent
 	case KindInvalid:
 		return target == ErrInvalid
 	}

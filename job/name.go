@@ -43,6 +43,7 @@ var (
 	cronRule  = word("recurring job")
 	noteRule  = word("annotation")
 	askRule   = word("question")
+	toRule    = word("dispatcher")
 	taskRule  = rule{
 		what: "task", longest: 128, extra: "-_", dotted: true,
 		text: "1 to 128 letters, digits, '-' or '_', in parts joined by single dots, like image.thumbnail",
@@ -104,6 +105,10 @@ func CheckAnnotation(name string) error { return noteRule.check(name) }
 // CheckQuestion reports whether name may be that of what a job answers. The error
 // is a [*NameError].
 func CheckQuestion(name string) error { return askRule.check(name) }
+
+// CheckDispatcher reports whether name may be a dispatcher's: a UUID, as text. The
+// error is a [*NameError].
+func CheckDispatcher(name string) error { return toRule.check(name) }
 
 // CheckTask reports whether name may be a task's. The error is a
 // [*NameError].

@@ -104,3 +104,17 @@ func numbers(v any) any {
 	}
 	return v
 }
+
+// OutcomesByName returns outcomes as the value of a result: a map of what
+// [OutcomeValue] makes of each.
+func OutcomesByName(names []string, outcomes []Outcome) (Value, error) {
+	byName := make(map[string]outcomeWire, len(names))
+	for i, name := range names {
+		wire, err := wireOutcome(outcomes[i])
+		if err != nil {
+			return Value{}, fmt.Errorf("outcome of %s: %w", name, err)
+		}
+		byName[name] = wire
+	}
+	return Encode(byName, MsgPack)
+}

@@ -23,6 +23,9 @@ const (
 	// FormThen: parts begin one after another, and each takes the result of the one
 	// before. The outcome is that of the last or, where one fails, its Failure.
 	FormThen Form = "then"
+	// FormBroadcast: one call, which each of several dispatchers performs; so there
+	// are as many parts. The result is a map of their outcomes, by dispatcher.
+	FormBroadcast Form = "broadcast"
 	// FormDelegate: one part, whose outcome is that of the job.
 	FormDelegate Form = "delegate"
 )
@@ -43,6 +46,12 @@ type Parts struct {
 	// Beside says that chunks are stored beside the job: of its own parts, or of
 	// theirs.
 	Beside bool `msgpack:"beside,omitempty" json:"beside,omitempty"`
+	// To are the dispatchers that perform a broadcast, by UUID: part i is that of the
+	// ith.
+	To []string `msgpack:"to,omitempty" json:"to,omitempty"`
+	// Addressed says that To is known: it is when a broadcast is put, or begins as a
+	// part.
+	Addressed bool `msgpack:"addressed,omitempty" json:"addressed,omitempty"`
 	// At is the job beside which the chunks are stored; empty is the job itself.
 	At ID `msgpack:"at,omitempty" json:"at,omitempty"`
 	// Base is what the IDs and nonces of the parts are made of: the nonce of a
@@ -69,6 +78,8 @@ type Chunk struct {
 func (p Parts) Check() error {
 	switch p.Form {
 	case FormParallel, FormSerial, FormThen, FormDelegate:
+	case FormBroadcast:
+		return p.checkBroadcast()
 	default:
 		return fmt.Errorf("unknown composition %q: must be %s, %s or %s", p.Form, FormParallel, FormSerial, FormThen)
 	}
@@ -90,8 +101,27 @@ func (p Parts) Check() error {
 	return nil
 }
 
+func (p Parts) checkBroadcast() error {
+	if len(p.Calls) != 1 || len(p.Chunks) > 0 || p.Count != len(p.To) {
+		return fmt.Errorf("broadcast of %d calls to %d dispatchers has %d parts: must be one call, and a part for each dispatcher", len(p.Calls), len(p.To), p.Count)
+	}
+	if p.Calls[0].Parts != nil {
+		return fmt.Errorf("broadcast of a %s: must be of a task, which may return a composition", p.Calls[0].Task)
+	}
+	if p.Calls[0].Queue != "" {
+		return fmt.Errorf("broadcast of a call for queue %s: name the queue at the broadcast", p.Calls[0].Queue)
+	}
+	return p.Calls[0].Check()
+}
+
+// Address returns the parts of a broadcast to these dispatchers.
+func (p Parts) Address(to []string) Parts {
+	p.To, p.Count, p.Addressed = to, len(to), true
+	return p
+}
+
 // Sequential reports whether a part begins only when the one before is completed.
-func (p Parts) Sequential() bool { return p.Form != FormParallel }
+func (p Parts) Sequential() bool { return p.Form != FormParallel && p.Form != FormBroadcast }
 
 // PartID is the ID of a part: of Base and its number, from 0 on.
 func (p Parts) PartID(i int) ID { return ID("part/" + p.Base.String() + "/" + strconv.Itoa(i)) }
@@ -115,6 +145,12 @@ func (n Nonce) CallbackNonce(i int) Nonce { return n.derive("callback", i) }
 // DelegateBase is what the ID and nonce of the call that an attempt at job n
 // returned are made of.
 func (n Nonce) DelegateBase(token Token) Nonce { return n.derive("delegate", int(token)) }
+
+// CopyID is the ID of a copy of broadcast n that is put for a dispatcher later.
+func (n Nonce) CopyID(dispatcher string) ID { return ID("copy/" + n.String() + "/" + dispatcher) }
+
+// CopyNonce is its nonce.
+func (n Nonce) CopyNonce(dispatcher string) Nonce { return n.derive("copy "+dispatcher, 0) }
 
 // IsDone reports whether a part is completed.
 func (p Parts) IsDone(i int) bool {

@@ -23,7 +23,9 @@ type Record struct {
 	// Quotas names the quotas that the job needed a slot in, sorted.
 	Quotas   []string `msgpack:"quotas,omitempty" json:"quotas,omitempty"`
 	Priority Priority `msgpack:"priority,omitempty" json:"priority,omitempty"`
-	State    State    `msgpack:"state" json:"state"`
+	// To is the UUID of the one dispatcher that might perform the job.
+	To    string `msgpack:"to,omitempty" json:"to,omitempty"`
+	State State  `msgpack:"state" json:"state"`
 
 	// Attempt is the attempt that wrote the record.
 	Attempt Attempt `msgpack:"attempt" json:"attempt"`
@@ -61,9 +63,9 @@ func (r Record) EndedAs(kind Kind) bool {
 }
 
 // Stopped reports whether the job was ended by somebody who did not perform it:
-// it was cancelled, or its deadline passed.
+// it was cancelled, its deadline passed, or its dispatcher did not come back.
 func (r Record) Stopped() bool {
-	return r.Attempt.Number == 0 && (r.EndedAs(KindCancelled) || r.EndedAs(KindExpired))
+	return r.Attempt.Number == 0 && (r.EndedAs(KindCancelled) || r.EndedAs(KindExpired) || r.EndedAs(KindAbsent))
 }
 
 // MaxPast is how many Failures of past attempts a record keeps.

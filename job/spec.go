@@ -26,6 +26,10 @@ type Spec struct {
 	// lane like the task.
 	Priority Priority `msgpack:"priority,omitempty"`
 
+	// To is the UUID of the one dispatcher that may perform the job; empty for any.
+	// It is repeated in the lane like the task.
+	To string `msgpack:"to,omitempty"`
+
 	// Timeout bounds one attempt; 0 is no bound.
 	Timeout time.Duration `msgpack:"timeout,omitempty"`
 	// Keep is how long the outcome is kept after the end.

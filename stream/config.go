@@ -20,11 +20,21 @@ const (
 	MinAckWait = 3 * time.Second
 )
 
+// DefaultGrace is how long a dispatcher may be away before what it was to perform
+// of a broadcast is given up.
+const DefaultGrace = time.Minute
+
 // Config describes a queue when it is created. The zero Config is the default.
 type Config struct {
 	// AckWait is how long a lease lasts without being extended; 0 means
 	// [DefaultAckWait], the least is [MinAckWait].
 	AckWait time.Duration
+	// Broadcast makes it a queue whose jobs every dispatcher performs that takes
+	// their task; see asyncnats.ToAll.
+	Broadcast bool
+	// Grace is how long, in a broadcast queue, a dispatcher may be away before what
+	// it was to perform is given up; 0 means [DefaultGrace].
+	Grace time.Duration
 	// Replicas is how many servers of a cluster store the queue; 0 means 1.
 	Replicas int
 }
@@ -36,12 +46,18 @@ func (c Config) withDefaults() Config {
 	if c.Replicas == 0 {
 		c.Replicas = 1
 	}
+	if c.Grace == 0 && c.Broadcast {
+		c.Grace = DefaultGrace
+	}
 	return c
 }
 
 func (c Config) check() error {
 	if c.AckWait != 0 && c.AckWait < MinAckWait {
 		return fmt.Errorf("ack wait %v is too short: must be at least %v", c.AckWait, MinAckWait)
+	}
+	if c.Grace < 0 || c.Grace > 0 && !c.Broadcast {
+		return fmt.Errorf("grace %v: must not be negative, and is for broadcast queues only", c.Grace)
 	}
 	if c.Replicas < 0 || c.Replicas > 5 {
 		return fmt.Errorf("%d replicas: must be 1 to 5", c.Replicas)

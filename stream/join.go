@@ -37,6 +37,7 @@ func (w *whole) end(ctx context.Context, outcome job.Outcome) error {
 	if err != nil {
 		return err
 	}
+	_ = w.q.Announce(w.id, w.record) // who misses it reads the record
 	w.again = false
 	return w.pay(ctx)
 }
@@ -58,6 +59,9 @@ func (w *whole) outcome(ctx context.Context) (job.Outcome, error) {
 		outcomes[i] = outcomeOf(part)
 	}
 	list, err := job.OutcomesValue(outcomes)
+	if parts.Form == job.FormBroadcast {
+		list, err = job.OutcomesByName(parts.To, outcomes)
+	}
 	if err != nil {
 		return job.Outcome{Failure: job.Invalidf("outcomes of its parts: %v", err)}, nil
 	}

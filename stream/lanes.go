@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/asyncnats/asyncnats/job"
@@ -21,6 +22,7 @@ type laneEntry struct {
 	Task     string       `json:"task"`
 	Quotas   []string     `json:"quotas,omitempty"`
 	Priority job.Priority `json:"priority,omitempty"`
+	To       string       `json:"to,omitempty"`
 	Created  time.Time    `json:"created"`
 }
 
@@ -83,7 +85,7 @@ func (q *Queue) register(ctx context.Context, lane Lane) error {
 	try, cancel := context.WithTimeout(ctx, tryPatience)
 	defer cancel()
 	key := q.names.laneKey(lane)
-	_, err := q.lanes.Create(try, key, laneEntry{Task: lane.Task, Quotas: lane.Quotas(), Priority: lane.Priority, Created: time.Now().UTC()}, kv.Forever)
+	_, err := q.lanes.Create(try, key, laneEntry{Task: lane.Task, Quotas: lane.Quotas(), Priority: lane.Priority, To: lane.To, Created: time.Now().UTC()}, kv.Forever)
 	if err == nil || errors.Is(err, kv.ErrConflict) {
 		return nil
 	}
@@ -108,8 +110,39 @@ func (q *Queue) Lanes(ctx context.Context) ([]Lane, error) {
 	return lanes, nil
 }
 
+// RemoveLane removes the lane of a dispatcher that is gone, unless there are jobs on
+// it. A dispatcher that comes back makes it again when it is put on.
+func (q *Queue) RemoveLane(ctx context.Context, lane Lane) error {
+	step := fmt.Sprintf("remove lane %s of queue %s", lane.Token(), q.names.queue)
+	n, err := q.count(ctx, q.names.lane(lane))
+	if err != nil || n > 0 {
+		return explainNil(q.conn(), step, err)
+	}
+	found, err := q.lanes.Latest(ctx, q.names.laneKey(lane))
+	if err == nil {
+		err = q.lanes.Delete(ctx, q.names.laneKey(lane), found.Revision)
+	}
+	if err != nil && !errors.Is(err, kv.ErrNotFound) {
+		return explain(q.conn(), step, err)
+	}
+	err = q.ns.js.DeleteConsumer(ctx, q.names.stream(), lane.Token())
+	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrConsumerDoesNotExist) {
+		return nil
+	}
+	return explainNil(q.conn(), step, err)
+}
+
+// explainNil is explain for what may be no error.
+func explainNil(nc *nats.Conn, step string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return explain(nc, step, err)
+}
+
 // WatchLanes yields the registered lanes and then new ones, until ctx ends.
-// Lanes are never withdrawn while their queue exists.
+// Lanes are not withdrawn while their queue exists, but for those of one dispatcher,
+// when it is gone.
 func (q *Queue) WatchLanes(ctx context.Context) iter.Seq2[Lane, error] {
 	return func(yield func(Lane, error) bool) {
 		for change, err := range q.lanes.Watch(ctx, q.names.laneKeys()) {

@@ -117,6 +117,8 @@ type LaneInfo struct {
 	Task     string       `json:"task"`
 	Quotas   []string     `json:"quotas,omitempty"`
 	Priority job.Priority `json:"priority,omitempty"`
+	// To is the UUID of the one dispatcher that takes the lane's jobs.
+	To string `json:"to,omitempty"`
 	// Pending is how many jobs nobody has, Assigned how many were delivered
 	// and are not completed.
 	Pending  uint64 `json:"pending"`
@@ -196,7 +198,7 @@ func (q *Queue) look(ctx context.Context, who []Presence) (Info, error) {
 // laneInfo counts a lane's jobs: by its consumer, or where nobody ever pulled
 // from it and there is none, in the stream.
 func (q *Queue) laneInfo(ctx context.Context, lane Lane) (LaneInfo, error) {
-	view := LaneInfo{Task: lane.Task, Quotas: lane.Quotas(), Priority: lane.Priority}
+	view := LaneInfo{Task: lane.Task, Quotas: lane.Quotas(), Priority: lane.Priority, To: lane.To}
 	consumer, err := q.ns.js.Consumer(ctx, q.names.stream(), lane.Token())
 	switch {
 	case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrConsumerDoesNotExist):

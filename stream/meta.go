@@ -24,9 +24,23 @@ const metaVersion = 1
 // whole backlog at each delivery (26 ms at a million jobs; docs/adr/0003).
 type Meta struct {
 	Version int       `json:"v"`
-	Kind    string    `json:"kind"` // "jobs"
+	Kind    string    `json:"kind"` // "jobs" or "broadcast"
 	AckWait Duration  `json:"ack_wait"`
+	Grace   Duration  `json:"grace,omitempty"` // of a broadcast queue
 	Created time.Time `json:"created"`
+}
+
+// Kinds of queues.
+const (
+	kindJobs      = "jobs"
+	kindBroadcast = "broadcast"
+)
+
+func (c Config) kind() string {
+	if c.Broadcast {
+		return kindBroadcast
+	}
+	return kindJobs
 }
 
 // Duration is a time.Duration that JSON shows as text: "15s".
@@ -60,7 +74,7 @@ func (q *Queue) readMeta(ctx context.Context, c Config) (Meta, error) {
 	if err := json.Unmarshal(stored.Data, &meta); err != nil {
 		return Meta{}, fmt.Errorf("open queue %s: its meta message cannot be read: %w", q.names.queue, err)
 	}
-	if meta.Version != metaVersion || meta.Kind != "jobs" {
+	if meta.Version != metaVersion || meta.Kind != kindJobs && meta.Kind != kindBroadcast {
 		return Meta{}, fmt.Errorf("open queue %s: it is of kind %q, version %d, which this release does not know: upgrade", q.names.queue, meta.Kind, meta.Version)
 	}
 	if time.Duration(meta.AckWait) < MinAckWait {
@@ -89,7 +103,7 @@ func (q *Queue) written(ctx context.Context, subject string) (*jetstream.RawStre
 
 func (q *Queue) writeMeta(ctx context.Context, c Config) error {
 	data, err := json.Marshal(Meta{
-		Version: metaVersion, Kind: "jobs", AckWait: Duration(c.AckWait), Created: time.Now().UTC(),
+		Version: metaVersion, Kind: c.kind(), AckWait: Duration(c.AckWait), Grace: Duration(c.Grace), Created: time.Now().UTC(),
 	})
 	if err != nil {
 		return err

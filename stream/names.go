@@ -31,7 +31,9 @@ const DefaultNamespace = "async"
 type Lane struct {
 	Task     string
 	Priority job.Priority
-	quotas   string // as in the token
+	// To is the one dispatcher that takes jobs from the lane; empty for any.
+	To     string
+	quotas string // as in the token
 }
 
 const (
@@ -39,6 +41,8 @@ const (
 	quotaMark = "=="
 	// priorityMark stands before a priority that is not normal.
 	priorityMark = "==="
+	// toMark stands before the UUID of the one dispatcher that takes from the lane.
+	toMark = "===="
 )
 
 // LaneOf returns the lane of the jobs of a task and a priority that name these
@@ -61,24 +65,32 @@ func (l Lane) Quotas() []string {
 
 // Token is the lane as one token, legal in a subject, in a consumer name and
 // in a KV key alike: the task with '=' for its dots, each quota after "==", and
-// a priority that is not normal after "===".
+// a priority that is not normal after "===", and the dispatcher that alone takes
+// from it after "====".
 func (l Lane) Token() string {
 	token := taskToken(l.Task) + l.quotas
 	if l.Priority != job.Normal {
 		token += priorityMark + l.Priority.String()
+	}
+	if l.To != "" {
+		token += toMark + l.To
 	}
 	return token
 }
 
 // ParseLane reads what Token writes, and nothing else.
 func ParseLane(token string) (Lane, error) {
-	names, priority, _ := strings.Cut(token, priorityMark)
+	shared, to, addressed := strings.Cut(token, toMark)
+	names, priority, _ := strings.Cut(shared, priorityMark)
 	parts := strings.Split(names, quotaMark)
 	level, err := job.ParsePriority(priority)
 	lane := LaneOf(taskOf(parts[0]), parts[1:], level)
+	if lane.To = to; addressed {
+		err = errors.Join(err, job.CheckDispatcher(to))
+	}
 	err = errors.Join(err, job.CheckTask(lane.Task), job.CheckQuotas(lane.Task, parts[1:]))
 	if err != nil || lane.Token() != token {
-		return Lane{}, fmt.Errorf("illegal lane %q: must be a task with '=' for its dots, each of its quotas after '==', sorted, and high or low after '===', like image=thumbnail==gpu===high", token)
+		return Lane{}, fmt.Errorf("illegal lane %q: must be a task with '=' for its dots, each of its quotas after '==', sorted, high or low after '===', and a dispatcher's UUID after '====', like image=thumbnail==gpu===high", token)
 	}
 	return lane, nil
 }
@@ -241,7 +253,7 @@ func (n names) laneKeys() string { return "lane." + n.queue + ".*" }
 
 // ofQueue matches the keys of everything that the dispatchers' bucket holds of
 // the queue: lane.<queue>.…, pause.<queue>.… and, from package agents,
-// agent.<queue>.… and installed.<queue>.….
+// agent.<queue>.… and installed.<queue>.…, and hears.<queue>.….
 func (n names) ofQueue() string { return "*." + n.queue + ".>" }
 
 // pause is the key of a pause: of a task, written as in a lane, or of the queue.
@@ -251,6 +263,11 @@ func (n names) pause(task string) string {
 	}
 	return "pause." + n.queue + "." + taskToken(task)
 }
+
+// hearer is the key that says that a dispatcher performs broadcasts.
+func (n names) hearer(dispatcher string) string { return "hears." + n.queue + "." + dispatcher }
+
+func (n names) hearers() string { return n.hearer("*") }
 
 // wholeQueue stands for all tasks; no task is written like that.
 const wholeQueue = "="

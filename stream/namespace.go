@@ -35,6 +35,7 @@ type buckets struct {
 	lanes   *kv.Bucket[laneEntry]
 	pauses  *kv.Bucket[pauseEntry]
 	crons   *kv.Bucket[Recurring]
+	hearers *kv.Bucket[hearer]
 }
 
 var records = kv.Codec[job.Record]{Encode: job.EncodeRecord, Decode: job.DecodeRecord}
@@ -82,6 +83,7 @@ func (ns *Namespace) createBuckets(ctx context.Context, replicas int) (b buckets
 		return b, err
 	}
 	b.crons = kv.View(b.lanes, kv.JSON[Recurring]())
+	b.hearers = kv.View(b.lanes, kv.JSON[hearer]())
 	return b, kv.Make(ctx, ns.js, kv.Config{
 		Bucket:      quotasBucket(ns.name),
 		Description: "asyncnats quotas",
@@ -100,6 +102,7 @@ func (ns *Namespace) openBuckets(ctx context.Context) (b buckets, err error) {
 	}
 	b.pauses = kv.View(b.lanes, kv.JSON[pauseEntry]())
 	b.crons = kv.View(b.lanes, kv.JSON[Recurring]())
+	b.hearers = kv.View(b.lanes, kv.JSON[hearer]())
 	return b, nil
 }
 
@@ -142,6 +145,9 @@ func (ns *Namespace) CreateQueue(ctx context.Context, name string, c Config) (*Q
 		return nil, explain(ns.js.Conn(), "create queue "+name, err)
 	}
 	q, err := ns.open(ctx, n, c)
+	if err == nil && q.Broadcast() != c.Broadcast {
+		return nil, fmt.Errorf("create queue %s: it exists, and is of kind %s: use another name", name, q.meta.Kind)
+	}
 	if err == nil && created {
 		ns.tellCreated(n)
 	}

@@ -40,6 +40,9 @@ type besides struct {
 // and go with it. One for another queue keeps its own: it is stored there. It is a
 // pure function, and leaves what is stored beside already.
 func stow(id job.ID, parts job.Parts) (stowed job.Parts, beside []besides, err error) {
+	if parts.Form == job.FormBroadcast {
+		return parts, nil, nil
+	}
 	parts.Queues = job.QueuesOf(parts.Queues, parts.Calls)
 	calls := make([]job.Call, len(parts.Calls))
 	sizes := make([]int, len(calls))
@@ -130,6 +133,9 @@ var errPartsGone = errors.New("its parts were removed from the stream")
 
 // call returns a part.
 func (p *partsOf) call(ctx context.Context, i int) (job.Call, error) {
+	if p.parts.Form == job.FormBroadcast {
+		return p.parts.Calls[0], nil
+	}
 	if i < len(p.parts.Calls) {
 		return p.parts.Calls[i], nil
 	}

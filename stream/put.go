@@ -45,7 +45,11 @@ type Entry struct {
 	beside []besides // what is stored with it
 }
 
-func (e Entry) lane() Lane { return LaneOf(e.Spec.Task, e.Spec.Quotas, e.Spec.Priority) }
+func (e Entry) lane() Lane {
+	lane := LaneOf(e.Spec.Task, e.Spec.Quotas, e.Spec.Priority)
+	lane.To = e.Spec.To
+	return lane
+}
 
 // prepared returns the entry of a composition with its parts as they are stored.
 func (e Entry) prepared() (Entry, error) {

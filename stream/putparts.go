@@ -186,6 +186,9 @@ func (w *whole) entry(p part) Entry {
 	spec := p.call.Spec(now)
 	spec.Nonce, spec.Again = w.record.Parts.PartNonce(p.number), w.again
 	spec.By, spec.At, spec.Trace = w.spec.By, now, w.spec.Trace
+	if w.record.Parts.Form == job.FormBroadcast {
+		spec.To = w.record.Parts.To[p.number]
+	}
 	spec.Parent = &job.Parent{Queue: w.q.names.queue, ID: w.id, Nonce: w.nonce, Number: p.number}
 	return Entry{ID: w.record.Parts.PartID(p.number), Spec: spec}
 }
@@ -255,7 +258,7 @@ func (q *Queue) refuse(ctx context.Context, queue string, e Entry, why error) er
 	failure := job.Invalidf("%v", why)
 	failure.At = now
 	record := job.Record{
-		Version: job.RecordVersion, Nonce: e.Spec.Nonce, Task: e.Spec.Task, Quotas: e.Spec.Quotas, Priority: e.Spec.Priority,
+		Version: job.RecordVersion, Nonce: e.Spec.Nonce, Task: e.Spec.Task, Quotas: e.Spec.Quotas, Priority: e.Spec.Priority, To: e.Spec.To,
 		State: job.Completed, Parent: e.Spec.Parent, By: e.Spec.By, Put: now, Ended: now, Outcome: &job.Outcome{Failure: failure},
 	}
 	ttl := kv.Forever

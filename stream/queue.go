@@ -34,6 +34,14 @@ func (q *Queue) Name() string { return q.names.queue }
 // AckWait returns how long a lease of the queue lasts without being extended.
 func (q *Queue) AckWait() time.Duration { return time.Duration(q.meta.AckWait) }
 
+// Broadcast reports whether the queue's jobs are performed by every dispatcher that
+// takes their task.
+func (q *Queue) Broadcast() bool { return q.meta.Kind == kindBroadcast }
+
+// Grace is how long a dispatcher may be away before what it was to perform of a
+// broadcast is given up.
+func (q *Queue) Grace() time.Duration { return time.Duration(q.meta.Grace) }
+
 // Quotas returns the bucket that holds the queue's quotas, and with which the
 // subjects begin on which those who use them talk to each other.
 func (q *Queue) Quotas() (bucket, subject string) {
@@ -62,7 +70,11 @@ type Stored struct {
 
 // Spec decodes the body.
 func (s Stored) Spec() (job.Spec, error) {
-	return job.DecodeSpec(s.Body, s.Lane.Task, s.Lane.Quotas(), s.Lane.Priority, job.NonceAt(s.Sequence, s.Stored))
+	spec, err := job.DecodeSpec(s.Body, s.Lane.Task, s.Lane.Quotas(), s.Lane.Priority, job.NonceAt(s.Sequence, s.Stored))
+	if err == nil && spec.To != s.Lane.To {
+		err = fmt.Errorf("body is for dispatcher %q and was published on a lane of dispatcher %q", spec.To, s.Lane.To)
+	}
+	return spec, err
 }
 
 // Find returns the message of the job with that ID, wherever in the queue it

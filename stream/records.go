@@ -125,3 +125,41 @@ func (a *Announced) Close() {
 	a.nc.RemoveStatusListener(a.status)
 	_ = a.sub.Unsubscribe()
 }
+
+// AnyAnnounced is a subscription to the announcements of all outcomes of a queue.
+type AnyAnnounced struct {
+	nc     *nats.Conn
+	sub    *nats.Subscription
+	heard  chan struct{}
+	status chan nats.Status
+}
+
+// AwaitAny subscribes to the announcements of outcomes. Word of several may be one.
+func (q *Queue) AwaitAny() (*AnyAnnounced, error) {
+	a := &AnyAnnounced{nc: q.conn(), heard: make(chan struct{}, 1)}
+	var err error
+	a.sub, err = q.conn().Subscribe(q.names.done("*"), func(*nats.Msg) {
+		select {
+		case a.heard <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("hear of outcomes in queue %s: %w", q.names.queue, err)
+	}
+	a.status = a.nc.StatusChanged(nats.CONNECTED)
+	return a, nil
+}
+
+// Heard yields when an outcome was announced.
+func (a *AnyAnnounced) Heard() <-chan struct{} { return a.heard }
+
+// Reconnected yields when the connection is there again: announcements may have been
+// missed meanwhile.
+func (a *AnyAnnounced) Reconnected() <-chan nats.Status { return a.status }
+
+// Close ends the subscription.
+func (a *AnyAnnounced) Close() {
+	a.nc.RemoveStatusListener(a.status)
+	_ = a.sub.Unsubscribe()
+}

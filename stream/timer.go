@@ -29,6 +29,9 @@ const (
 	TimerDeadline TimerKind = "deadline"
 	// TimerAdvance goes on with a job that waits for others: see [Queue.Advance].
 	TimerAdvance TimerKind = "advance"
+	// TimerPresence looks whether the dispatchers that are to perform a broadcast are
+	// there: see [Queue.Missing] and [Queue.GiveUp].
+	TimerPresence TimerKind = "presence"
 	// TimerCron puts the next job of a recurring one: see [Queue.Tick].
 	TimerCron TimerKind = "cron"
 )

@@ -55,3 +55,40 @@ func (q *Queue) partRecords(ctx context.Context, parts job.Parts, from, to int) 
 	}
 	return found, nil
 }
+
+// WholeRecord reads the record of a job that waits for parts, or has waited, or makes
+// the record that it begins with. nonce is that of the job meant, or zero for whichever
+// has the ID. It returns [ErrNoJob] where there is no such job, and [ErrNoParts] where
+// it has none.
+func (q *Queue) WholeRecord(ctx context.Context, id job.ID, nonce job.Nonce) (job.Record, error) {
+	record, _, found, err := q.PeekRecord(ctx, id)
+	if err == nil && found && record.Parts != nil && (nonce.IsZero() || record.Nonce == nonce) {
+		return record, nil
+	}
+	message, stored, err := q.findLatest(ctx, id)
+	if err != nil {
+		return job.Record{}, err
+	}
+	spec, _ := message.Spec() // one that cannot be read has no parts
+	switch {
+	case stored && (nonce.IsZero() || spec.Nonce == nonce) && spec.Parts != nil:
+		parts := *spec.Parts
+		parts.Base = spec.Nonce
+		record = q.recordOfMessage(message, spec, job.Record{})
+		record.Parts = &parts
+		return record, nil
+	case stored && (nonce.IsZero() || spec.Nonce == nonce):
+		return job.Record{}, ErrNoParts
+	}
+	// Its message is gone, so the leader has its record.
+	record, _, found, err = q.Record(ctx, id)
+	switch {
+	case err != nil:
+		return job.Record{}, err
+	case !found || !nonce.IsZero() && record.Nonce != nonce:
+		return job.Record{}, fmt.Errorf("job %s in queue %s: %w", id, q.names.queue, ErrNoJob)
+	case record.Parts == nil:
+		return job.Record{}, ErrNoParts
+	}
+	return record, nil
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"time"
 
@@ -70,18 +71,23 @@ func (q *Queue) Advance(ctx context.Context, id job.ID, nonce job.Nonce, now tim
 func (q *Queue) advance(ctx context.Context, id job.ID, nonce job.Nonce, now time.Time, done ...int) error {
 	ctx, cancel := withTimeout(ctx, putPatience)
 	defer cancel()
-	for {
+	for conflicts := 0; ; conflicts++ {
 		w := &whole{q: q, id: id, nonce: nonce}
 		err := w.advance(ctx, now, done)
-		again := kv.Unanswered(err) || errors.Is(err, ErrUnanswered)
+		pause := tryPause
 		switch {
-		case ctx.Err() != nil || !again && !errors.Is(err, kv.ErrConflict):
+		case ctx.Err() != nil:
 			return err
-		case again:
-			select {
-			case <-ctx.Done():
-			case <-time.After(tryPause):
-			}
+		case errors.Is(err, kv.ErrConflict):
+			// Parts that were completed together are told by many: they get out of
+			// each other's way.
+			pause = rand.N(time.Millisecond << min(conflicts, 4))
+		case !kv.Unanswered(err) && !errors.Is(err, ErrUnanswered):
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
 		}
 	}
 }
@@ -162,7 +168,15 @@ func (w *whole) begin(ctx context.Context, now time.Time) error {
 	if w.record.Parts != nil { // some were added
 		parts = *w.record.Parts
 	}
-	parts.Calls = nil // the message has them
+	if parts.Form == job.FormBroadcast {
+		var err error
+		if parts, err = w.q.address(ctx, w.id, parts); err != nil {
+			return err
+		}
+	}
+	if parts.Form != job.FormBroadcast { // the message has them; of a broadcast others may ask for it later
+		parts.Calls = nil
+	}
 	w.record = w.q.recordOfMessage(w.message, w.spec, w.record)
 	w.record.State, w.record.Parts, w.record.Started = job.Waiting, &parts, now
 	if err := w.write(ctx); err != nil {
@@ -175,7 +189,7 @@ func (w *whole) begin(ctx context.Context, now time.Time) error {
 // which callbacks were added.
 func (q *Queue) recordOfMessage(message Stored, spec job.Spec, known job.Record) job.Record {
 	return job.Record{
-		Version: job.RecordVersion, Nonce: spec.Nonce, Task: message.Lane.Task, Quotas: message.Lane.Quotas(), Priority: message.Lane.Priority,
+		Version: job.RecordVersion, Nonce: spec.Nonce, Task: message.Lane.Task, Quotas: message.Lane.Quotas(), Priority: message.Lane.Priority, To: message.Lane.To,
 		State: job.Pending, Message: spec.Attempt, Parent: spec.Parent, Callbacks: known.Callbacks, By: spec.By, Put: message.Stored,
 	}
 }
@@ -255,7 +269,9 @@ func (w *whole) complete(ctx context.Context) error {
 	if err := w.write(ctx); err != nil {
 		return err
 	}
-	_ = w.q.Announce(w.id, w.record) // who misses it reads the record
+	if w.again { // else it was announced when it was recorded
+		_ = w.q.Announce(w.id, w.record) // who misses it reads the record
+	}
 	w.q.DropDeadline(w.id, w.spec)
 	return nil
 }
@@ -272,7 +288,7 @@ func (w *whole) purgeParts(ctx context.Context) error {
 // buryFailed keeps a job that failed, unless it was cancelled, for people to look
 // at. What is wrong with that holds up nothing, but for a server that is silent.
 func (q *Queue) buryFailed(ctx context.Context, id job.ID, body []byte, record job.Record) error {
-	if record.Outcome.Succeeded() || record.EndedAs(job.KindCancelled) {
+	if record.Outcome.Succeeded() || record.EndedAs(job.KindCancelled) || record.EndedAs(job.KindAbsent) {
 		return nil
 	}
 	err := q.Bury(ctx, id, job.Dead{Version: job.DeadVersion, Body: body, Record: record})

@@ -31,6 +31,9 @@ type putCmd struct {
 	Timeout time.Duration `help:"How long an attempt may take; without limit if not given."`
 	Count   int           `default:"1" help:"Put it so many times, in atomic batches."`
 	Wait    bool          `help:"Wait for the outcome: prints the result in JSON, or the failure to stderr."`
+
+	toAll bool        // it is a broadcast queue
+	given []job.Value // what was read
 }
 
 // Help is shown below the usage.
@@ -52,8 +55,7 @@ whole, --keep of the parts as well. A task that --then or --on-… names has non
 
 // Run puts the jobs.
 func (c *putCmd) Run(ctx context.Context, a *app) error {
-	calls, err := c.calls(a.in)
-	if err != nil {
+	if _, err := c.calls(a.in); err != nil { // before anything is connected
 		return err
 	}
 	client, disconnect, err := a.client(ctx, "put")
@@ -62,9 +64,19 @@ func (c *putCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer disconnect()
 	q := client.Queue(c.Queue)
+	if c.toAll, err = q.Broadcast(ctx); err != nil {
+		return err
+	}
+	calls, err := c.calls(a.in)
+	if err != nil {
+		return err
+	}
 	jobs, err := c.put(traced(ctx), q, calls)
 	if !c.Wait || err != nil {
 		return errors.Join(c.print(a, calls, jobs), err)
+	}
+	if c.toAll && c.Then == "" {
+		return c.awaitAll(ctx, a, q, jobs)
 	}
 	defer a.sayIfUnserved(ctx, q, c.Task)()
 	return c.await(ctx, a, jobs)
@@ -75,10 +87,13 @@ func (c *putCmd) calls(in *os.File) ([]asyncnats.Call[job.Value], error) {
 	if c.Count < 1 {
 		return nil, usagef("--count %d: must be at least 1", c.Count)
 	}
-	args, err := c.args(in)
-	if err != nil {
-		return nil, err
+	if c.given == nil {
+		var err error
+		if c.given, err = c.args(in); err != nil {
+			return nil, err
+		}
 	}
+	args := c.given
 	if one := c.Parallel || c.Serial; !one && (c.ID != "" || c.Unique != "") && len(args)*c.Count > 1 {
 		return nil, usagef("--id and --unique are for one job, and these are %d: leave them out and each gets an ID of its own", len(args)*c.Count)
 	}

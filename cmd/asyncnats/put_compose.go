@@ -17,6 +17,11 @@ type composeFlags struct {
 
 // composed makes the calls one, where the flags say so, and adds what follows.
 func (c *putCmd) composed(calls []asyncnats.Call[job.Value]) []asyncnats.Call[job.Value] {
+	if c.toAll {
+		for i, call := range calls {
+			calls[i] = asyncnats.ToAll(call).Keep(job.Keep(c.Keep)).Any()
+		}
+	}
 	switch {
 	case c.Parallel:
 		calls = []asyncnats.Call[job.Value]{asyncnats.Parallel(calls...).Keep(job.Keep(c.Keep)).Any()}

@@ -11,9 +11,11 @@ import (
 
 type queueAddCmd struct {
 	patience
-	Name     string        `arg:"" help:"Name of the queue: letters, digits, '-' and '_'."`
-	AckWait  time.Duration `default:"15s" help:"How long a job rests after its worker died, at least 3s."`
-	Replicas int           `default:"1" help:"How many servers of a cluster store the queue."`
+	Name      string        `arg:"" help:"Name of the queue: letters, digits, '-' and '_'."`
+	AckWait   time.Duration `default:"15s" help:"How long a job rests after its worker died, at least 3s."`
+	Broadcast bool          `help:"Make it a broadcast queue: every dispatcher that takes a task performs its jobs."`
+	Grace     time.Duration `placeholder:"DURATION" help:"How long a dispatcher may be away before a broadcast goes on without it; 1m if not given."`
+	Replicas  int           `default:"1" help:"How many servers of a cluster store the queue."`
 }
 
 // Run creates the queue. One that exists is never altered: it is a success
@@ -30,7 +32,7 @@ func (c *queueAddCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	q, err := client.CreateQueue(ctx, c.Name, asyncnats.QueueConfig{AckWait: c.AckWait, Replicas: c.Replicas})
+	q, err := client.CreateQueue(ctx, c.Name, asyncnats.QueueConfig{AckWait: c.AckWait, Replicas: c.Replicas, Broadcast: c.Broadcast, Grace: c.Grace})
 	if err != nil {
 		return err
 	}
