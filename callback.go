@@ -88,6 +88,19 @@ func (c callback) call() (job.Callback, error) {
 	return job.Callback{On: c.on, Call: call}, nil
 }
 
+// callbacksOf are the callbacks that travelled with a job.
+func callbacksOf(calls []job.Callback) []callback {
+	var made []callback
+	for _, c := range calls {
+		made = append(made, callback{c.On, options{
+			task: c.Call.Task, arg: c.Call.Arg, queue: c.Call.Queue, quotas: c.Call.Quotas, priority: c.Call.Priority,
+			timeout: c.Call.Timeout, keep: c.Call.Keep, retry: c.Call.Retry,
+			begin: c.Call.Begin, delay: c.Call.Delay, within: c.Call.Within, callbacks: callbacksOf(c.Call.Callbacks),
+		}})
+	}
+	return made
+}
+
 // OnSuccess adds a callback that is put, with the result, if the job succeeds. A
 // job's callbacks are put in the order in which they were added, those that the task
 // has first, when the job's outcome is recorded: see [Callback]. They start in that

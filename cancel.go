@@ -62,12 +62,13 @@ type Pulled struct {
 	Spec  job.Spec
 }
 
-// Call returns the call that the job was, with its ID and its time to begin, to
-// be changed or put again. Its attempts count from the beginning; a deadline is not
+// Call returns the call that the job was, with its ID, its time to begin and the
+// callbacks that it was put with, to be changed or put again. Its attempts count from the beginning; a deadline is not
 // part of it, nor the trace that it was put under.
 func (p Pulled) Call() Call[job.Value] {
 	return Call[job.Value]{options{
 		task: p.Spec.Task, id: string(p.ID), arg: p.Spec.Arg, quotas: p.Spec.Quotas,
 		priority: p.Spec.Priority, timeout: p.Spec.Timeout, keep: p.Spec.Keep, retry: p.Spec.Retry, begin: p.Spec.Begin,
+		callbacks: callbacksOf(p.Spec.Callbacks),
 	}}
 }

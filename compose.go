@@ -118,9 +118,26 @@ func (t Task[A, R]) HandleCall(f func(ctx context.Context, arg A) (Call[R], erro
 			if err != nil {
 				return job.Value{}, job.Invalidf("the call that task %s returned: %v", t.options.task, err)
 			}
+			if err := delegable(ctx, call); err != nil {
+				return job.Value{}, fmt.Errorf("the call that task %s returned: %w", t.options.task, err)
+			}
 			return job.Value{}, job.Delegate(call)
 		},
 	}
+}
+
+// delegable reports a call that names a queue or a quota which does not exist, as
+// [Put] does; to try again would not help.
+func delegable(ctx context.Context, call job.Call) error {
+	self, err := Self(ctx)
+	if err != nil {
+		return nil //nolint:nilerr // the handler is called by a test of its own
+	}
+	err = self.queue.knowsAll(context.WithoutCancel(ctx), call)
+	if errors.Is(err, ErrNoQueue) || errors.Is(err, ErrUnknownQuota) {
+		return job.Invalidf("%v", err)
+	}
+	return err
 }
 
 // Return is what a handler made by [Task.HandleCall] returns where there is nothing

@@ -12,16 +12,18 @@ import (
 // delegate has the job wait for the call that its handler returned: the call's
 // outcome will be the job's. The job gives back its slots, and its place.
 //
-// A crash before the record is written leaves an interrupted attempt; one after it
-// leaves the message, whose next receiver goes on from there.
+// A crash before the record is written leaves an interrupted attempt, and perhaps a
+// large call in the queue's stream; one after it leaves the message, whose next
+// receiver goes on from there.
 func (a *attempt) delegate(call job.Call) {
 	if err := call.Check(); err != nil {
 		a.finish(job.Outcome{Failure: job.Invalidf("the job was handed on to a call that cannot be put: %v", err)})
 		return
 	}
 	parts := job.Parts{Form: job.FormDelegate, Count: 1, Calls: []job.Call{call}, Base: a.spec.Nonce.DelegateBase(a.us.Token)}
+	undo := func() {}
 	err := a.exchange(func(ctx context.Context) (err error) {
-		parts, err = a.runner.config.Queue.Stow(ctx, a.lease.ID, parts)
+		parts, undo, err = a.runner.config.Queue.Stow(ctx, a.lease.ID, parts)
 		return err
 	}, stream.ErrTooLarge)
 	if errors.Is(err, stream.ErrTooLarge) {
@@ -46,6 +48,9 @@ func (a *attempt) delegate(call job.Call) {
 		return record
 	})
 	if err != nil {
+		if errors.Is(err, errCancelled) || errors.Is(err, errReassigned) { // else it may have been written
+			undo()
+		}
 		a.decided(err)
 		return
 	}

@@ -210,7 +210,9 @@ func (a *attempt) writeRecord(build func() job.Record) (job.Record, error) {
 		case !errors.Is(err, kv.ErrConflict):
 			return record, err
 		}
-		if done, err := a.inTheWay(record); done || err != nil {
+		if done, err := a.inTheWay(record); done {
+			return a.last, nil
+		} else if err != nil {
 			return record, err
 		}
 	}
@@ -225,7 +227,7 @@ func (a *attempt) inTheWay(ours job.Record) (done bool, err error) {
 	case err != nil:
 		return false, err
 	case found && record.Nonce == ours.Nonce && record.Attempt.Same(a.us) && record.State == ours.State:
-		a.revision = revision
+		a.last, a.revision = record, revision // with callbacks that were added since
 		return true, nil
 	case found && record.Nonce == ours.Nonce && record.Attempt.Same(a.us), // callbacks were added since
 		found && record.Nonce == ours.Nonce && record.State == job.Pending:

@@ -243,7 +243,7 @@ func (a *attempt) run(ctx context.Context) (result job.Value, err error) {
 		if value := recover(); value != nil {
 			err = job.FailureOfPanic(value)
 		}
-		if err != nil && errors.Is(context.Cause(ctx), job.ErrTimeout) {
+		if _, delegates := job.Delegated(err); err != nil && !delegates && errors.Is(context.Cause(ctx), job.ErrTimeout) {
 			err = &job.Failure{
 				Kind:    job.KindTimeout,
 				Message: fmt.Sprintf("ran longer than its timeout of %v: %v", a.spec.Timeout, err),

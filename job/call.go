@@ -89,6 +89,9 @@ type Callback struct {
 	On On `msgpack:"on"`
 	// Call has an argument only where it is [Bound] to that beside what it takes.
 	Call Call `msgpack:"call"`
+	// Added tells one that was added to a job that was put already from others like
+	// it, should the answer be lost.
+	Added Nonce `msgpack:"added,omitempty"`
 }
 
 // Check reports everything that is wrong with the callback.

@@ -7,6 +7,7 @@ import (
 	"math/bits"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Form is how the parts of a composition follow each other, and what becomes of
@@ -92,6 +93,9 @@ func (p Parts) Check() error {
 	}
 	if stored != p.Count {
 		return fmt.Errorf("composition of %d parts has %d", p.Count, stored)
+	}
+	if p.Count == 0 && (p.Form == FormThen || p.Form == FormDelegate) {
+		return fmt.Errorf("composition %s has no part: its outcome is that of its last", p.Form)
 	}
 	for i, call := range p.Calls {
 		if err := call.Check(); err != nil {
@@ -214,16 +218,18 @@ func (p Parts) Undone() []int {
 	return undone
 }
 
-// Grow returns the parts with a chunk more, and whether it was there already.
-func (p Parts) Grow(c Chunk) (after Parts, known bool) {
-	for _, chunk := range p.Chunks {
-		if chunk.Name == c.Name {
-			return p, true
-		}
+// Grow returns the parts with more of them, in chunks.
+func (p Parts) Grow(more ...Chunk) Parts {
+	p.Chunks = slices.Concat(p.Chunks, more)
+	for _, chunk := range more {
+		p.Count += chunk.Count
 	}
-	p.Chunks = append(slices.Clone(p.Chunks), c)
-	p.Count += c.Count
-	return p, false
+	return p
+}
+
+// Added reports whether chunks were added whose names begin like that.
+func (p Parts) Added(prefix string) bool {
+	return slices.ContainsFunc(p.Chunks, func(c Chunk) bool { return c.Added && strings.HasPrefix(c.Name, prefix) })
 }
 
 // QueuesOf returns queues with those that calls name, each once.

@@ -30,8 +30,9 @@ func (q *Queue) AddParts(ctx context.Context, id job.ID, nonce job.Nonce, name s
 			return fmt.Errorf("%s: part %d: %w", step, i, err)
 		}
 	}
+	adding := adding{name: name, own: job.NewNonce(), calls: calls}
 	for {
-		err := q.addParts(ctx, id, nonce, name, calls)
+		err := q.addPartsOf(ctx, id, nonce, &adding)
 		again := kv.Unanswered(err) || errors.Is(err, ErrUnanswered)
 		switch {
 		case err == nil:
@@ -47,23 +48,59 @@ func (q *Queue) AddParts(ctx context.Context, id job.ID, nonce job.Nonce, name s
 	}
 }
 
-// addParts adds parts once. A composition that has not begun notes them, and begins
+// adding is parts that are added to a composition.
+type adding struct {
+	name string
+	// own tells what is stored by this call from what another attempt has stored
+	// under the same name, which may be something else.
+	own    job.Nonce
+	calls  []job.Call
+	beside []besides // what was stored; nil for nothing
+}
+
+// prefix is how the names of all chunks begin that were added under a name.
+func (a *adding) prefix() string { return a.name + "-" }
+
+// cut makes chunks of the parts, of up to most bytes where they are several.
+func (a *adding) cut(id job.ID, base job.Nonce, most int) (chunks []job.Chunk, beside []besides) {
+	sizes := make([]int, len(a.calls))
+	for i := range a.calls {
+		data, _ := job.EncodeCalls(a.calls[i : i+1]) // what cannot be encoded is refused when it is stored
+		sizes[i] = len(data)
+	}
+	for first, last := range divide(sizes, most) {
+		b := besides{id, base, a.prefix() + a.own.String() + "-" + strconv.Itoa(first), a.calls[first:last]}
+		chunks, beside = append(chunks, job.Chunk{Name: b.name, Count: last - first, Added: true}), append(beside, b)
+	}
+	return chunks, beside
+}
+
+// addPartsOf adds parts once. A composition that has not begun notes them, and begins
 // with them in its time.
-func (q *Queue) addParts(ctx context.Context, id job.ID, nonce job.Nonce, name string, calls []job.Call) error {
-	record, revision, spec, err := q.wholeRecord(ctx, id, nonce)
-	if err != nil || len(calls) == 0 {
+func (q *Queue) addPartsOf(ctx context.Context, id job.ID, nonce job.Nonce, a *adding) error {
+	message, record, revision, spec, err := q.wholeRecord(ctx, id, nonce)
+	switch {
+	case errors.Is(err, ErrCompleted) && record.Parts != nil && record.Parts.Added(a.prefix()):
+		return nil // by a write whose answer was lost, or another attempt
+	case errors.Is(err, ErrCompleted), errors.Is(err, ErrNoJob):
+		q.dropChunks(a.beside)
+		return err
+	case err != nil || len(a.calls) == 0:
 		return err
 	}
-	chunks, beside := cut(id, record.Parts.Base, name, calls)
-	grown, known := *record.Parts, false
-	for _, chunk := range chunks {
-		grown, known = grown.Grow(chunk)
-	}
-	if !known {
-		if err := errors.Join(q.storeBeside(ctx, beside), q.setAdvance(ctx, id, record)); err != nil {
+	if !record.Parts.Added(a.prefix()) {
+		chunks, beside := a.cut(id, record.Parts.Base, q.chunkSize())
+		if err := q.storeBeside(ctx, beside); err != nil {
 			return err
 		}
-		grown.Beside, grown.Queues = true, job.QueuesOf(grown.Queues, calls)
+		a.beside = beside
+		if record.State == job.Waiting {
+			if err := q.setAdvance(ctx, id, message, spec, record, true); err != nil {
+				return err
+			}
+		}
+		grown := record.Parts.Grow(chunks...)
+		grown.Beside, grown.Queues = true, job.QueuesOf(grown.Queues, a.calls)
 		record.Parts = &grown
 		if _, err := q.Write(ctx, id, record, revision, spec.Keep); err != nil {
 			return err
@@ -75,11 +112,19 @@ func (q *Queue) addParts(ctx context.Context, id job.ID, nonce job.Nonce, name s
 	return q.advance(ctx, id, record.Nonce, time.Now())
 }
 
+// dropChunks removes what was stored of parts that were not added, and does not wait
+// for that: what is left goes with the queue.
+func (q *Queue) dropChunks(beside []besides) {
+	for _, b := range beside {
+		q.dropSubject(q.names.chunk(b.owner, b.base, b.name))
+	}
+}
+
 // wholeRecord reads, or makes, the record of a composition that can grow.
-func (q *Queue) wholeRecord(ctx context.Context, id job.ID, nonce job.Nonce) (record job.Record, revision uint64, spec job.Spec, err error) {
+func (q *Queue) wholeRecord(ctx context.Context, id job.ID, nonce job.Nonce) (message Stored, record job.Record, revision uint64, spec job.Spec, err error) {
 	message, stored, err := q.findLatest(ctx, id)
 	if err != nil {
-		return record, 0, spec, err
+		return message, record, 0, spec, err
 	}
 	spec, _ = message.Spec() // one that cannot be read has a nonce too
 	record, revision, found, err := q.Record(ctx, id)
@@ -90,11 +135,11 @@ func (q *Queue) wholeRecord(ctx context.Context, id job.ID, nonce job.Nonce) (re
 	known := found && record.Nonce == current
 	switch {
 	case err != nil:
-		return record, 0, spec, err
+		return message, record, 0, spec, err
 	case !stored && !found, !nonce.IsZero() && nonce != current:
-		return record, 0, spec, ErrNoJob
+		return message, record, 0, spec, ErrNoJob
 	case known && record.State.Ended():
-		return record, 0, spec, ErrCompleted
+		return message, record, 0, spec, ErrCompleted
 	case !known:
 		record = q.recordOfMessage(message, spec, job.Record{})
 	}
@@ -104,23 +149,7 @@ func (q *Queue) wholeRecord(ctx context.Context, id job.ID, nonce job.Nonce) (re
 		record.Parts = &parts
 	}
 	if record.Parts == nil || record.Parts.Form != job.FormParallel && record.Parts.Form != job.FormSerial {
-		return record, 0, spec, ErrNoParts
+		return message, record, 0, spec, ErrNoParts
 	}
-	return record, revision, spec, nil
-}
-
-// cut makes chunks of parts that are added under a name.
-func cut(id job.ID, base job.Nonce, name string, calls []job.Call) (chunks []job.Chunk, beside []besides) {
-	for first := 0; first < len(calls); {
-		last, size := first, 0
-		for last < len(calls) && (last == first || size < chunkBytes) {
-			data, _ := job.EncodeCalls(calls[last : last+1]) // what cannot be encoded is refused when it is stored
-			size += len(data)
-			last++
-		}
-		b := besides{id, base, name + "-" + strconv.Itoa(first), calls[first:last]}
-		chunks, beside = append(chunks, job.Chunk{Name: b.name, Count: last - first, Added: true}), append(beside, b)
-		first = last
-	}
-	return chunks, beside
+	return message, record, revision, spec, nil
 }

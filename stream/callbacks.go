@@ -58,6 +58,9 @@ func (q *Queue) putCallback(ctx context.Context, callback job.Callback, outcome 
 	e.Spec = call.Spec(now)
 	e.Spec.Nonce, e.Spec.Parent, e.Spec.Again = given.Nonce, given.Parent, again
 	e.Spec.By, e.Spec.At, e.Spec.Trace = given.By, now, given.Trace
+	if there, err := q.hasDeadline(ctx, queue, e); there || err != nil {
+		return err
+	}
 	_, err = q.putGiven(ctx, queue, []Entry{e})
 	return err
 }
@@ -88,9 +91,9 @@ func (q *Queue) AddCallback(ctx context.Context, id job.ID, nonce job.Nonce, cal
 	if err := callback.Check(); err != nil {
 		return fmt.Errorf("%s: %w", step, err)
 	}
-	own := job.NewNonce()
+	callback.Added = job.NewNonce()
 	for {
-		err := q.addCallback(ctx, id, nonce, callback, own)
+		err := q.addCallback(ctx, id, nonce, callback)
 		again := kv.Unanswered(err) || errors.Is(err, ErrUnanswered)
 		switch {
 		case err == nil:
@@ -106,7 +109,7 @@ func (q *Queue) AddCallback(ctx context.Context, id job.ID, nonce job.Nonce, cal
 	}
 }
 
-func (q *Queue) addCallback(ctx context.Context, id job.ID, nonce job.Nonce, callback job.Callback, own job.Nonce) error {
+func (q *Queue) addCallback(ctx context.Context, id job.ID, nonce job.Nonce, callback job.Callback) error {
 	message, stored, err := q.findLatest(ctx, id)
 	if err != nil {
 		return err
@@ -124,9 +127,11 @@ func (q *Queue) addCallback(ctx context.Context, id job.ID, nonce job.Nonce, cal
 	switch {
 	case !stored && !found, !nonce.IsZero() && nonce != current:
 		return ErrNoJob
+	case known && slices.ContainsFunc(record.Callbacks, func(c job.Callback) bool { return c.Added == callback.Added }):
+		return nil // by a write whose answer was lost
 	case known && record.State.Final():
-		e := Entry{ID: own.CallbackID(0)}
-		e.Spec.Nonce, e.Spec.By = own, record.By
+		e := Entry{ID: callback.Added.CallbackID(0)}
+		e.Spec.Nonce, e.Spec.By = callback.Added, record.By
 		e.Spec.Parent = &job.Parent{Queue: q.names.queue, ID: id, Nonce: current, Callback: true, Number: len(record.Callbacks)}
 		if !callback.Takes(*record.Outcome) {
 			return nil
@@ -138,6 +143,26 @@ func (q *Queue) addCallback(ctx context.Context, id job.ID, nonce job.Nonce, cal
 		record = q.recordOfMessage(message, spec, job.Record{})
 	}
 	record.Callbacks = append(slices.Clone(record.Callbacks), callback)
+	if err := q.checkAdded(record.Callbacks); err != nil {
+		return err
+	}
 	_, err = q.Write(ctx, id, record, revision, spec.Keep)
+	return err
+}
+
+// addedShare is which part of a record the callbacks may take that were added: they
+// lie in it beside the result.
+const addedShare = 16
+
+// checkAdded reports callbacks that leave too little room for the result of their job.
+func (q *Queue) checkAdded(callbacks []job.Callback) error {
+	calls := make([]job.Call, len(callbacks))
+	for i, c := range callbacks {
+		calls[i] = c.Call
+	}
+	data, err := job.EncodeCalls(calls)
+	if limit := int(q.conn().MaxPayload()) / addedShare; err == nil && len(data) > limit {
+		err = &TooLargeError{What: "what was added of callbacks", Size: len(data), Max: limit}
+	}
 	return err
 }

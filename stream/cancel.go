@@ -123,7 +123,13 @@ func (q *Queue) stopOnce(ctx context.Context, id job.ID, nonce job.Nonce, how *s
 	switch {
 	case !stored && !found, !nonce.IsZero() && nonce != current:
 		return Cancelled{}, ErrNoJob
-	case ours && record.State.Final(): // somebody has paid what it owed
+	case stopped && record.State.Final() && stored: // it is not paid yet, or nobody has seen to the end of that
+		err := q.goOnSettling(ctx, id, message, spec, record, how.over)
+		if err == nil && !ours {
+			err = ErrCompleted
+		}
+		return Cancelled{Nonce: current, State: how.was}, err
+	case ours && record.State.Final():
 		return Cancelled{Nonce: current, State: how.was}, nil
 	case known && record.State.Ended() && (record.State.Final() || !stopped):
 		return Cancelled{}, ErrCompleted
@@ -134,7 +140,7 @@ func (q *Queue) stopOnce(ctx context.Context, id job.ID, nonce job.Nonce, how *s
 		record = q.recordOfMessage(message, spec, job.Record{})
 	}
 	if !stopped {
-		if err := q.setAdvance(ctx, id, record); err != nil {
+		if err := q.setAdvance(ctx, id, message, spec, record, how.over); err != nil {
 			return Cancelled{}, err
 		}
 		now := time.Now()
@@ -202,21 +208,38 @@ func (q *Queue) settle(ctx context.Context, id job.ID, spec job.Spec, record job
 			return Cancelled{}, err
 		}
 	}
-	if _, err := q.Write(ctx, id, record, revision, spec.Keep); err != nil && !errors.Is(err, kv.ErrConflict) {
+	// A conflict says that a callback was added, or that somebody else has done it.
+	if _, err := q.Write(ctx, id, record, revision, spec.Keep); err != nil {
 		return Cancelled{}, err
 	}
 	_ = q.Announce(id, record) // who misses it reads the record
-	q.DropDeadline(id, spec)
-	if err := q.PayOrDisown(ctx, id, spec, over); err != nil {
-		return Cancelled{}, err
-	}
-	return out, q.removeAll(ctx, id, out.Nonce)
+	return out, q.paid(ctx, id, spec, over)
 }
 
-// setAdvance sees to it that somebody pays what a job owes that waits for others
-// and is about to be stopped, should whoever stops it die.
-func (q *Queue) setAdvance(ctx context.Context, id job.ID, record job.Record) error {
-	if record.State != job.Waiting {
+// goOnSettling goes on with what is left to do about a job that was stopped and is
+// completed, whose message is there still.
+func (q *Queue) goOnSettling(ctx context.Context, id job.ID, message Stored, spec job.Spec, record job.Record, over bool) error {
+	if message.Waits || record.Parts != nil {
+		return q.publish(ctx, q.names.advanceMessage(id, record.Nonce, time.Time{}, time.Time{}))
+	}
+	return q.paid(ctx, id, spec, over)
+}
+
+// paid does the last things for a job that was stopped and is completed: the job
+// that waits for it is told, and its messages go. It may be repeated.
+func (q *Queue) paid(ctx context.Context, id job.ID, spec job.Spec, over bool) error {
+	q.DropDeadline(id, spec)
+	if err := q.PayOrDisown(ctx, id, spec, over); err != nil {
+		return err
+	}
+	return q.removeAll(ctx, id, spec.Nonce)
+}
+
+// setAdvance sees to it that somebody pays what a job owes that is about to be
+// stopped, should whoever stops it die: where the job waits for others, or another
+// waits for it. over says that it does no more.
+func (q *Queue) setAdvance(ctx context.Context, id job.ID, message Stored, spec job.Spec, record job.Record, over bool) error {
+	if record.State != job.Waiting && !message.Waits && (over || !spec.Parent.Waits()) {
 		return nil
 	}
 	at := time.Now().Add(advanceAfter)

@@ -100,33 +100,29 @@ func (w *whole) cancelParts(ctx context.Context) error {
 	if w.record.Parts == nil {
 		return nil
 	}
-	var undone []part
-	calls := w.calls()
-	for _, i := range w.record.Parts.Undone() {
-		call, err := calls.call(ctx, i)
-		if errors.Is(err, errPartsGone) {
-			break // they were never put
-		}
-		if err != nil {
-			return err
-		}
-		undone = append(undone, part{i, call})
-	}
-	return each(undone, func(p part) error { return w.cancelPart(ctx, p.call, p.number) })
+	return each(w.record.Parts.Undone(), func(i int) error { return w.cancelPart(ctx, i) })
 }
 
-// cancelPart cancels a part that nobody waits for any more.
-func (w *whole) cancelPart(ctx context.Context, call job.Call, i int) error {
-	queue, err := w.partQueue(ctx, call)
-	if err == nil {
-		how := cancelling()
-		how.over = true
-		_, err = queue.stop(ctx, w.record.Parts.PartID(i), w.record.Parts.PartNonce(i), how)
+// cancelPart cancels a part that nobody waits for any more, in whichever queue it is:
+// its call may be gone, where that was stored beside another job.
+func (w *whole) cancelPart(ctx context.Context, i int) error {
+	how := cancelling()
+	how.over = true
+	for _, name := range w.partQueues() {
+		queue, err := w.q.ns.opened(ctx, w.q, name)
+		if err == nil {
+			_, err = queue.stop(ctx, w.record.Parts.PartID(i), w.record.Parts.PartNonce(i), how)
+		}
+		if err != nil && !errors.Is(err, ErrNoJob) && !errors.Is(err, ErrCompleted) && !errors.Is(err, ErrNoQueue) {
+			return err
+		}
 	}
-	if errors.Is(err, ErrNoJob) || errors.Is(err, ErrCompleted) || errors.Is(err, ErrNoQueue) {
-		return nil
-	}
-	return err
+	return nil
+}
+
+// partQueues are the queues that parts may be on.
+func (w *whole) partQueues() []string {
+	return append([]string{w.q.names.queue}, w.record.Parts.Queues...)
 }
 
 // each does something to several things at once, and returns the first error.
@@ -191,17 +187,37 @@ func (w *whole) releaseParts(ctx context.Context) error {
 			return err
 		}
 	}
+	keep, err := w.keepParts(ctx)
+	if err != nil {
+		return err
+	}
 	for some := range slices.Chunk(parts, releaseAtOnce) {
 		writes := make([]kv.Write[job.Record], len(some))
 		for i, p := range some {
 			writes[i] = kv.Write[job.Record]{Key: names{w.q.names.namespace, p.Queue}.record(p.ID), Value: p.Record, Revision: p.revision}
 		}
 		// One that is refused somebody else has released.
-		if _, err := w.q.buckets.records.UpdateEach(ctx, writes, w.q.keepFor(w.spec.Keep)); err != nil {
+		if _, err := w.q.buckets.records.UpdateEach(ctx, writes, keep); err != nil {
 			return fmt.Errorf("release the parts of job %s: %w", w.id, err)
 		}
 	}
 	return nil
+}
+
+// keepParts is how long records of parts live from now on: as long as that of the
+// whole, but long enough for a redelivery in the queue of any of them.
+func (w *whole) keepParts(ctx context.Context) (time.Duration, error) {
+	keep := w.q.keepFor(w.spec.Keep)
+	for _, name := range w.record.Parts.Queues {
+		queue, err := w.q.ns.opened(ctx, w.q, name)
+		switch {
+		case err == nil:
+			keep = max(keep, queue.keepFor(w.spec.Keep))
+		case !errors.Is(err, ErrNoQueue):
+			return 0, err
+		}
+	}
+	return keep, nil
 }
 
 // releaseAtOnce is how many records of parts are written before the answers are

@@ -64,6 +64,9 @@ func (q *Queue) Move(ctx context.Context, id job.ID, nonce job.Nonce, quotas []s
 // undisturbed calls f while nobody is given a job, provided that nobody was: else
 // the error is [ErrAssigned]. A schedule may fire all the same.
 func (q *Queue) undisturbed(ctx context.Context, s Stored, step string, f func() error) error {
+	if s.Waits {
+		return fmt.Errorf("%s: %w: it waits for others, or is a composition; it can be cancelled", step, ErrAssigned)
+	}
 	if s.Scheduled {
 		return f()
 	}

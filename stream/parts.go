@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strconv"
 	"sync"
 
@@ -23,7 +24,8 @@ const (
 	// inlineParts is how many bytes of parts a message holds at most. It is read for
 	// each part that is put.
 	inlineParts = 4 << 10
-	// chunkBytes is how many bytes of parts a chunk holds, if it holds several.
+	// chunkBytes is how many bytes of parts a chunk holds, if it holds several and
+	// the server takes messages that are as large twice.
 	chunkBytes = 256 << 10
 )
 
@@ -38,8 +40,9 @@ type besides struct {
 // stow takes the parts out that are too large to travel with a job of that ID,
 // and those of compositions among them, which are then stored beside that job too,
 // and go with it. One for another queue keeps its own: it is stored there. It is a
-// pure function, and leaves what is stored beside already.
-func stow(id job.ID, parts job.Parts) (stowed job.Parts, beside []besides, err error) {
+// pure function, and leaves what is stored beside already. most is how many bytes a
+// chunk of several parts has.
+func stow(id job.ID, parts job.Parts, most int) (stowed job.Parts, beside []besides, err error) {
 	if parts.Form == job.FormBroadcast {
 		return parts, nil, nil
 	}
@@ -51,7 +54,7 @@ func stow(id job.ID, parts job.Parts) (stowed job.Parts, beside []besides, err e
 		if call.Parts != nil && call.Queue == "" {
 			nested := *call.Parts
 			nested.Base = parts.PartNonce(i)
-			nested, more, err := stow(id, nested)
+			nested, more, err := stow(id, nested, most)
 			if err != nil {
 				return parts, nil, fmt.Errorf("part %d: %w", i, err)
 			}
@@ -72,19 +75,34 @@ func stow(id job.ID, parts job.Parts) (stowed job.Parts, beside []besides, err e
 		return parts, beside, nil
 	}
 	parts.Calls = nil
-	for first := 0; first < len(calls); {
-		last, size := first, 0
-		for last < len(calls) && (last == first || size+sizes[last] <= chunkBytes) {
-			size += sizes[last]
-			last++
-		}
+	for first, last := range divide(sizes, most) {
 		chunk := besides{id, parts.Base, strconv.Itoa(first), calls[first:last]}
 		parts.Chunks = append(parts.Chunks, job.Chunk{Name: chunk.name, Count: last - first})
 		beside = append(beside, chunk)
-		first = last
 	}
 	return parts, beside, nil
 }
+
+// divide yields the first and the last of things of these sizes, in turn, so that they
+// have up to most together, or are alone.
+func divide(sizes []int, most int) iter.Seq2[int, int] {
+	return func(yield func(int, int) bool) {
+		for first := 0; first < len(sizes); {
+			last, size := first, 0
+			for last < len(sizes) && (last == first || size+sizes[last] <= most) {
+				size += sizes[last]
+				last++
+			}
+			if !yield(first, last) {
+				return
+			}
+			first = last
+		}
+	}
+}
+
+// chunkSize is how many bytes of several parts the queue takes in one message.
+func (q *Queue) chunkSize() int { return min(chunkBytes, q.limit()/2) }
 
 // chunkMessage makes the message of parts that are stored beside a job.
 func (q *Queue) chunkMessage(b besides) (*nats.Msg, error) {
@@ -220,14 +238,15 @@ func (c *chunkCache) add(subject string, calls []job.Call) {
 }
 
 // Stow stores those parts of a job that are too large to travel in its record, and
-// returns what is left. It may be repeated.
-func (q *Queue) Stow(ctx context.Context, id job.ID, parts job.Parts) (job.Parts, error) {
-	stowed, beside, err := stow(id, parts)
+// returns what is left. It may be repeated. undo removes them where the record was
+// not written.
+func (q *Queue) Stow(ctx context.Context, id job.ID, parts job.Parts) (stowed job.Parts, undo func(), err error) {
+	stowed, beside, err := stow(id, parts, q.chunkSize())
 	if stowed.Beside = len(beside) > 0; err == nil && stowed.Beside {
 		err = q.storeBeside(ctx, beside)
 	}
 	if err != nil {
-		return parts, fmt.Errorf("store what job %s waits for: %w", id, err)
+		return parts, nil, fmt.Errorf("store what job %s waits for: %w", id, err)
 	}
-	return stowed, nil
+	return stowed, func() { q.dropChunks(beside) }, nil
 }

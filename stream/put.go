@@ -52,13 +52,13 @@ func (e Entry) lane() Lane {
 }
 
 // prepared returns the entry of a composition with its parts as they are stored.
-func (e Entry) prepared() (Entry, error) {
+func (q *Queue) prepared(e Entry) (Entry, error) {
 	if e.Spec.Parts == nil || e.beside != nil {
 		return e, nil
 	}
 	parts := *e.Spec.Parts
 	parts.Base = e.Spec.Nonce
-	parts, beside, err := stow(e.ID, parts)
+	parts, beside, err := stow(e.ID, parts, q.chunkSize())
 	parts.Beside = parts.Beside || len(beside) > 0
 	e.Spec.Parts, e.beside = &parts, beside
 	return e, err
@@ -100,7 +100,7 @@ func (q *Queue) Put(ctx context.Context, e Entry) error {
 	if err := e.check(); err != nil {
 		return fmt.Errorf("put %s: %w", e.Spec.Task, err)
 	}
-	e, err := e.prepared()
+	e, err := q.prepared(e)
 	if err != nil {
 		return fmt.Errorf("put %s: %w", e.Spec.Task, err)
 	}
@@ -215,6 +215,9 @@ func (q *Queue) resolve(ctx context.Context, e Entry) (stored bool, err error) {
 	}
 	record, err := q.latest(ctx, e.ID)
 	switch {
+	case err == nil && record.Nonce == holder.Nonce && record.State.Final() && found.Waits:
+		// It owes more than that its message goes.
+		return false, q.Advance(ctx, e.ID, holder.Nonce, time.Now())
 	case err == nil && record.Nonce == holder.Nonce && record.State.Final():
 		// The holder is completed and its ack is on its way: remove what the
 		// ack would remove.
@@ -280,7 +283,10 @@ func (q *Queue) messages(e Entry, batch bool) ([]*nats.Msg, error) {
 		}
 		msgs = append(msgs, chunk)
 	}
-	return append(msgs, q.names.advanceMessage(e.ID, e.Spec.Nonce, e.Spec.Begin, time.Now())), nil
+	if msgs = append(msgs, q.names.advanceMessage(e.ID, e.Spec.Nonce, e.Spec.Begin, time.Now())); len(msgs) > MaxBatch {
+		return nil, fmt.Errorf("composition of %d messages is %w in one batch (%d): divide it", len(msgs), ErrTooLarge, MaxBatch)
+	}
+	return msgs, nil
 }
 
 // limit is how many bytes a message of the queue may have, headers included.
@@ -326,7 +332,7 @@ func (q *Queue) message(e Entry, extra int) (*nats.Msg, error) {
 // may have been. Each batch is repeated as Put repeats a job.
 func (q *Queue) PutMany(ctx context.Context, entries []Entry) (stored int, err error) {
 	for len(entries) > 0 {
-		batch, err := nextBatch(entries)
+		batch, err := q.nextBatch(entries)
 		if err != nil {
 			return stored, fmt.Errorf("put job %d: %w", stored, err)
 		}
@@ -341,11 +347,11 @@ func (q *Queue) PutMany(ctx context.Context, entries []Entry) (stored int, err e
 
 // nextBatch returns the first entries, prepared, that are stored as up to MaxBatch
 // messages; one at least.
-func nextBatch(entries []Entry) ([]Entry, error) {
+func (q *Queue) nextBatch(entries []Entry) ([]Entry, error) {
 	var batch []Entry
 	size := 0
 	for _, e := range entries {
-		e, err := e.prepared()
+		e, err := q.prepared(e)
 		if err != nil {
 			return nil, err
 		}

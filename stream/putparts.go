@@ -142,7 +142,7 @@ func (w *whole) cancelPut(ctx context.Context, put []part) error {
 		if w.record.Parts.IsDone(p.number) {
 			return nil
 		}
-		return w.cancelPart(ctx, p.call, p.number)
+		return w.cancelPart(ctx, p.number)
 	})
 }
 
@@ -165,16 +165,21 @@ func (w *whole) put(ctx context.Context, parts []part) (refused []int, err error
 		byQueue[name] = append(byQueue[name], p)
 	}
 	for _, name := range queues {
-		entries := make([]Entry, len(byQueue[name]))
-		for i, p := range byQueue[name] {
-			entries[i] = w.entry(p)
+		var entries []Entry
+		for _, p := range byQueue[name] {
+			e := w.entry(p)
+			if there, err := w.q.hasDeadline(ctx, name, e); err != nil {
+				return nil, err
+			} else if !there {
+				entries = append(entries, e)
+			}
 		}
 		bad, err := w.q.putGiven(ctx, name, entries)
 		if err != nil {
 			return nil, err
 		}
 		for _, i := range bad {
-			refused = append(refused, byQueue[name][i].number)
+			refused = append(refused, entries[i].Spec.Parent.Number)
 		}
 	}
 	return refused, nil
@@ -210,10 +215,6 @@ func (w *whole) partNames(call job.Call) names {
 	return names{w.q.names.namespace, call.Queue}
 }
 
-func (w *whole) partQueue(ctx context.Context, call job.Call) (*Queue, error) {
-	return w.q.ns.opened(ctx, w.q, w.partNames(call).queue)
-}
-
 // putGiven puts jobs that another job gave rise to, whose IDs and nonces follow
 // from its own: it may be repeated. Those that cannot be put, since their queue is
 // gone or they are too large, get a record that says so; it returns which. The
@@ -245,6 +246,29 @@ func (q *Queue) putGiven(ctx context.Context, queue string, entries []Entry) (re
 	return refused, nil
 }
 
+// hasDeadline reports whether a job has a deadline and was put already. To put it
+// again would set its timer anew, and so later.
+func (q *Queue) hasDeadline(ctx context.Context, queue string, e Entry) (bool, error) {
+	if e.Spec.Deadline.IsZero() || !e.Spec.Again {
+		return false, nil
+	}
+	target, err := q.ns.opened(ctx, q, queue)
+	if errors.Is(err, ErrNoQueue) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	found, stored, err := target.findLatest(ctx, e.ID)
+	if holder, _ := found.Spec(); err == nil && stored && holder.Nonce == e.Spec.Nonce {
+		return true, nil
+	}
+	if err != nil && !errors.Is(err, ErrNoQueue) {
+		return false, err
+	}
+	return q.begun(ctx, queue, e)
+}
+
 // beyondHelp reports whether a put would fail the same way however often it is
 // repeated.
 func beyondHelp(err error) bool {
@@ -269,5 +293,9 @@ func (q *Queue) refuse(ctx context.Context, queue string, e Entry, why error) er
 	if err != nil && !errors.Is(err, kv.ErrConflict) {
 		return fmt.Errorf("record that job %s cannot be put: %w", e.ID, err)
 	}
-	return nil
+	body, err := job.EncodeSpec(e.Spec)
+	if err != nil {
+		return nil //nolint:nilerr // nobody could read it
+	}
+	return q.buryFailed(ctx, e.ID, body, record)
 }

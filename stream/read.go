@@ -266,11 +266,11 @@ func (q *Queue) lastOnEach(ctx context.Context, keys []string, into map[string]k
 	return nil
 }
 
-// purge removes the messages on a subject with wildcards.
-func (q *Queue) purge(ctx context.Context, subject string) error {
+// purge removes the messages on a subject with wildcards, up to a sequence.
+func (q *Queue) purge(ctx context.Context, subject string, upTo uint64) error {
 	stream, err := q.ns.js.Stream(ctx, q.names.stream())
 	if err == nil {
-		err = stream.Purge(ctx, jetstream.WithPurgeSubject(subject))
+		err = stream.Purge(ctx, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(upTo+1))
 	}
 	if err != nil {
 		return explain(q.conn(), "purge "+subject, err)

@@ -55,6 +55,9 @@ func (q *Queue) Write(ctx context.Context, id job.ID, record job.Record, revisio
 		ttl = q.keepFor(keep)
 	}
 	key := q.names.record(id)
+	if err := q.roomFor(record, ttl); err != nil {
+		return revision, err
+	}
 	var err error
 	if revision == 0 {
 		revision, err = q.records.Create(ctx, key, record, ttl)
@@ -65,6 +68,24 @@ func (q *Queue) Write(ctx context.Context, id job.ID, record job.Record, revisio
 		err = &TooLargeError{What: "result", Size: len(record.Outcome.Result.Data), Max: int(q.conn().MaxPayload())}
 	}
 	return revision, err
+}
+
+// recordRoom is how many bytes a record may grow by that has its outcome: when
+// callbacks were put, and by the header of its time to live.
+const recordRoom = 4 << 10
+
+// roomFor reports a result that leaves no room for what is still to be written beside
+// it: later it could not be taken back.
+func (q *Queue) roomFor(record job.Record, ttl time.Duration) error {
+	limit := int(q.conn().MaxPayload())
+	if ttl != kv.Forever || record.State == job.Completed && !record.Parent.Waits() || record.Outcome == nil || len(record.Outcome.Result.Data) < limit/2 {
+		return nil
+	}
+	data, err := job.EncodeRecord(record)
+	if size := len(data) + recordRoom; err == nil && size > limit {
+		err = &TooLargeError{What: "result", Size: len(record.Outcome.Result.Data), Max: limit}
+	}
+	return err
 }
 
 func (q *Queue) keepFor(keep job.Keep) time.Duration {

@@ -83,7 +83,7 @@ func (q *Queue) Repeat(ctx context.Context, r Recurring, spec job.Spec) error {
 	if _, _, err := r.check(); err != nil {
 		return fmt.Errorf("%s: %w", step, err)
 	}
-	if err := q.Register(ctx, LaneOf(spec.Task, spec.Quotas, spec.Priority)); err != nil {
+	if err := q.registerOf(ctx, Entry{Spec: spec}); err != nil {
 		return fmt.Errorf("%s: %w", step, err)
 	}
 	return q.writeRecurring(ctx, step, r.Name, func(old *Recurring, _ bool) error {

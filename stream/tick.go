@@ -245,7 +245,7 @@ func (q *Queue) tickMessages(r Recurring, spec job.Spec, tick, now time.Time) ([
 		msgs = append(msgs, q.names.timerMessage(deadlineOf(e.ID, spec.Nonce), spec.Deadline, spec.Deadline))
 	}
 	e.Spec = spec
-	e, err := e.prepared()
+	e, err := q.prepared(e)
 	if err != nil {
 		return nil, err
 	}

@@ -62,7 +62,10 @@ func (n names) advanceMessage(id job.ID, nonce job.Nonce, begin, now time.Time) 
 
 // dropTimer removes a timer that has not fired, and does not wait for it: one
 // that stays there fires in vain.
-func (q *Queue) dropTimer(t Timer) {
-	request := []byte(`{"filter":` + strconv.Quote(q.names.timer(t)) + `}`)
+func (q *Queue) dropTimer(t Timer) { q.dropSubject(q.names.timer(t)) }
+
+// dropSubject removes the messages on a subject, and does not wait for it.
+func (q *Queue) dropSubject(subject string) {
+	request := []byte(`{"filter":` + strconv.Quote(subject) + `}`)
 	_ = q.conn().Publish(kv.APIPrefix(q.ns.js)+"STREAM.PURGE."+q.names.stream(), request)
 }

@@ -117,7 +117,25 @@ func (w *whole) advance(ctx context.Context, now time.Time, done []int) (err err
 		}
 	}
 	w.again = true
-	return w.pay(ctx)
+	return w.goOnPaying(ctx)
+}
+
+// goOnPaying pays what a job owes whose outcome is recorded, in the place of whoever
+// has begun with that and died.
+func (w *whole) goOnPaying(ctx context.Context) error {
+	there, err := w.load(ctx)
+	switch {
+	case err != nil || !there:
+		return err
+	case w.message.Waits || w.record.Parts != nil:
+		return w.pay(ctx)
+	case !w.record.Stopped():
+		return nil // whoever has performed it pays, or whoever is given its message
+	case w.record.State.Final():
+		return w.q.paid(ctx, w.id, w.spec, false)
+	}
+	_, err = w.q.settle(ctx, w.id, w.spec, w.record, w.revision, Cancelled{Nonce: w.nonce, State: job.Callbacks}, false)
+	return err
 }
 
 // load reads the message of the whole. there is false where it is gone: then all
@@ -160,8 +178,8 @@ func (w *whole) begin(ctx context.Context, now time.Time) error {
 	if !w.spec.Deadline.IsZero() && !now.Before(w.spec.Deadline) {
 		return nil // its deadline has a timer of its own
 	}
-	if now.Before(w.spec.Begin) {
-		return nil // and so has its begin
+	if now.Before(w.spec.Begin) { // by the clock of whoever put it, the time had come
+		return w.q.publish(ctx, w.q.names.advanceMessage(w.id, w.nonce, w.spec.Begin, now))
 	}
 	parts := *w.spec.Parts
 	parts.Base = w.nonce
@@ -282,7 +300,16 @@ func (w *whole) purgeParts(ctx context.Context) error {
 	if !beside(w.record.Parts) && !beside(w.spec.Parts) {
 		return nil
 	}
-	return w.q.purge(ctx, w.q.names.chunksOf(w.id))
+	// The message is there after the last part that is stored beside it was found:
+	// so that is not of a later job of the same ID, which is put when the message is gone.
+	last, err := w.q.latestOn(ctx, fmt.Sprintf("look for parts of job %s", w.id), w.q.names.chunksOf(w.id))
+	if err != nil || last == nil {
+		return err
+	}
+	if message, stored, err := w.q.findLatest(ctx, w.id); err != nil || !stored || message.Sequence != w.message.Sequence {
+		return err
+	}
+	return w.q.purge(ctx, w.q.names.chunksOf(w.id), last.Sequence)
 }
 
 // buryFailed keeps a job that failed, unless it was cancelled, for people to look
