@@ -8,6 +8,7 @@ import (
 	"github.com/asyncnats/asyncnats"
 )
 
+// As many whatever -benchtime says.
 const (
 	composeParts     = 10_000
 	composeSteps     = 1_000
@@ -21,20 +22,18 @@ const (
 func BenchmarkParallel(b *testing.B) {
 	r := newRig(b)
 	composers(b, r)
-	for b.Loop() {
-		var plain, joined, whole []time.Duration
-		for range composeRounds {
-			plain = append(plain, r.plain(b, composeParts))
-			outcome, all := r.parallel(b, composeParts)
-			joined, whole = append(joined, outcome), append(whole, all)
-		}
-		b.ReportMetric(perPart(plain), "plain-µs/job")
-		b.ReportMetric(perPart(joined), "joined-µs/part")
-		b.ReportMetric(perPart(whole), "all-µs/part")
-		b.ReportMetric(perPart(joined)/perPart(plain), "joined-ratio")
-		b.ReportMetric(perPart(whole)/perPart(plain), "all-ratio")
-		b.ReportMetric(0, "ns/op")
+	var plain, joined, whole []time.Duration
+	for range composeRounds {
+		plain = append(plain, r.plain(b, composeParts))
+		outcome, all := r.parallel(b, composeParts)
+		joined, whole = append(joined, outcome), append(whole, all)
 	}
+	b.ReportMetric(perPart(plain), "plain-µs/job")
+	b.ReportMetric(perPart(joined), "joined-µs/part")
+	b.ReportMetric(perPart(whole), "all-µs/part")
+	b.ReportMetric(perPart(joined)/perPart(plain), "joined-ratio")
+	b.ReportMetric(perPart(whole)/perPart(plain), "all-ratio")
+	b.ReportMetric(0, "ns/op")
 }
 
 // BenchmarkSerial has the same processes perform a serial, and as many plain jobs of
@@ -42,29 +41,27 @@ func BenchmarkParallel(b *testing.B) {
 func BenchmarkSerial(b *testing.B) {
 	r := newRig(b)
 	composers(b, r)
-	for b.Loop() {
-		var plain, serial []time.Duration
-		for range composeRounds {
-			began := time.Now()
-			for range composeSteps {
-				j, err := asyncnats.Put(b.Context(), r.queue, noop.Call(asyncnats.None{}))
-				if err == nil {
-					_, err = j.Wait(b.Context())
-				}
-				if err != nil {
-					b.Fatal(err)
-				}
+	var plain, serial []time.Duration
+	for range composeRounds {
+		began := time.Now()
+		for range composeSteps {
+			j, err := asyncnats.Put(b.Context(), r.queue, noop.Call(asyncnats.None{}))
+			if err == nil {
+				_, err = j.Wait(b.Context())
 			}
-			plain = append(plain, time.Since(began))
-			began = time.Now()
-			r.compose(b, asyncnats.Serial(slices.Repeat([]asyncnats.Call[asyncnats.None]{noop.Call(asyncnats.None{})}, composeSteps)...))
-			serial = append(serial, time.Since(began))
+			if err != nil {
+				b.Fatal(err)
+			}
 		}
-		b.ReportMetric(float64(median(plain).Microseconds())/composeSteps, "plain-µs/job")
-		b.ReportMetric(float64(median(serial).Microseconds())/composeSteps, "serial-µs/step")
-		b.ReportMetric(float64(median(serial))/float64(median(plain)), "ratio")
-		b.ReportMetric(0, "ns/op")
+		plain = append(plain, time.Since(began))
+		began = time.Now()
+		r.compose(b, asyncnats.Serial(slices.Repeat([]asyncnats.Call[asyncnats.None]{noop.Call(asyncnats.None{})}, composeSteps)...))
+		serial = append(serial, time.Since(began))
 	}
+	b.ReportMetric(float64(median(plain).Microseconds())/composeSteps, "plain-µs/job")
+	b.ReportMetric(float64(median(serial).Microseconds())/composeSteps, "serial-µs/step")
+	b.ReportMetric(float64(median(serial))/float64(median(plain)), "ratio")
+	b.ReportMetric(0, "ns/op")
 }
 
 func perPart(rounds []time.Duration) float64 {

@@ -44,8 +44,12 @@ func (c *jobWaitCmd) Run(ctx context.Context, a *app) error {
 		ctx, cancel = context.WithTimeout(ctx, c.Timeout)
 		defer cancel()
 	}
-	if status.State != job.Waiting { // no dispatcher takes one that waits for others
-		defer a.sayIfUnserved(ctx, q, status.Task)()
+	switch job.Form(status.Task) {
+	case job.FormParallel, job.FormSerial, job.FormThen: // no dispatcher takes one
+	default:
+		if status.State != job.Waiting {
+			defer a.sayIfUnserved(ctx, q, status.Task)()
+		}
 	}
 	return a.await(ctx, j, c.JSON)
 }
