@@ -116,6 +116,19 @@ func (i Info) Served(task string) int {
 	return n
 }
 
+// served is how many of the dispatchers that answered take from a lane.
+func (i Info) served(lane Lane) int {
+	if lane.To == "" {
+		return i.Served(lane.Task)
+	}
+	for _, dispatcher := range i.Dispatchers {
+		if dispatcher.Dispatcher == lane.To && slices.Contains(dispatcher.Tasks, lane.Task) {
+			return 1
+		}
+	}
+	return 0
+}
+
 // LaneInfo is what is known of a lane.
 type LaneInfo struct {
 	Task     string       `json:"task"`
@@ -191,7 +204,7 @@ func (q *Queue) look(ctx context.Context, who []Presence) (Info, error) {
 		if err != nil {
 			return Info{}, err
 		}
-		view.Served = info.Served(lane.Task)
+		view.Served = info.served(lane)
 		accounted += view.Pending + uint64(view.Assigned)
 		info.Lanes = append(info.Lanes, view)
 	}

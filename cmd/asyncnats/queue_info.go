@@ -62,8 +62,8 @@ func printQueue(w io.Writer, info queueView) {
 	}
 	if len(info.Lanes) > 0 {
 		fmt.Fprintln(w)
-		t := newTable(w, "task", "quotas", "priority", "pending", "assigned", "served by", "")
-		alignRight(t, 4, 5, 6)
+		t := newTable(w, "task", "for", "quotas", "priority", "pending", "assigned", "served by", "")
+		alignRight(t, 5, 6, 7)
 		t.SuppressEmptyColumns()
 		for _, lane := range info.Lanes {
 			note := ""
@@ -73,7 +73,7 @@ func printQueue(w io.Writer, info queueView) {
 			case info.of(lane.Task):
 				note = "paused"
 			}
-			t.AppendRow([]any{lane.Task, strings.Join(lane.Quotas, ", "), level(lane.Priority), lane.Pending, lane.Assigned, lane.Served, note})
+			t.AppendRow([]any{lane.Task, lane.To, strings.Join(lane.Quotas, ", "), level(lane.Priority), lane.Pending, lane.Assigned, lane.Served, note})
 		}
 		t.Render()
 	}
