@@ -254,6 +254,9 @@ func (g *Gate) refuse(l *line, err error) {
 // learn takes what was read or written, and tells the size where it is another.
 func (g *Gate) learn(l *line, now Slots, revision uint64) {
 	first, before := !l.loaded, l.known
+	if now.Keeper == g.config.Dispatcher {
+		l.left.note(before, now, revision)
+	}
 	l.learn(now, revision)
 	if size := now.places(); first || before.places() != size {
 		g.config.Resized(l.name, size)

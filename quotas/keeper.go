@@ -16,7 +16,9 @@ import (
 //
 // A request is carried out only in the term in which it was made. An asker that
 // gives up on it does so by ending the term, or by seeing it ended; so what it
-// asked for is then either written, where it can be seen, or never will be.
+// asked for is then either written, where it can be seen, or never will be. One
+// that died ends nothing, so a request says too which revision it rests on, and
+// claims nothing for a job that has left since (late.go).
 // Whatever a keeper does it does by compare-and-set, so nothing else rests on
 // there being one.
 
@@ -25,15 +27,16 @@ const keeperPatience = 250 * time.Millisecond
 
 // request is what a keeper is asked to write.
 type request struct {
-	Quota string `msgpack:"quota"`
-	Term  uint64 `msgpack:"term"`
-	From  string `msgpack:"from"` // dispatcher
-	Ops   []op   `msgpack:"ops"`
+	Quota    string `msgpack:"quota"`
+	Term     uint64 `msgpack:"term"`
+	Revision uint64 `msgpack:"revision,omitempty"` // of the value that it rests on
+	From     string `msgpack:"from"`               // dispatcher
+	Ops      []op   `msgpack:"ops"`
 }
 
 // news is a quota's value after it was written: the answer to a request, and
 // told to those who have a claim that changed. The revision is 0 in the answer
-// of a gate that is not the keeper.
+// of a gate that is not the keeper, or to a request that comes late.
 type news struct {
 	Quota    string `msgpack:"quota"`
 	Revision uint64 `msgpack:"revision,omitempty"`
@@ -140,7 +143,7 @@ func (l *line) succeed() {
 
 // ask has the keeper write what this process wants.
 func (g *Gate) ask(l *line, ops []op) {
-	asked := &request{Quota: l.name, Term: l.known.Term, From: g.config.Dispatcher, Ops: ops}
+	asked := &request{Quota: l.name, Term: l.known.Term, Revision: l.revision, From: g.config.Dispatcher, Ops: ops}
 	data, err := msgpack.Marshal(asked)
 	if err == nil {
 		reply, number := g.expect(keeperPatience, func(answer *nats.Msg) { g.answered(l, asked, answer) })
@@ -173,11 +176,12 @@ func (g *Gate) answered(l *line, asked *request, answer *nats.Msg) {
 	}
 }
 
-// dismiss refuses the guests of a quota that do not ask in this gate's term.
+// dismiss refuses the guests of a quota that do not ask in this gate's term, or
+// come late.
 func (g *Gate) dismiss(l *line) {
 	kept := l.guests[:0]
 	for _, guest := range l.guests {
-		if l.known.Keeper == g.config.Dispatcher && l.known.Term == guest.Term {
+		if l.known.Keeper == g.config.Dispatcher && l.known.Term == guest.Term && !l.left.late(guest.request) {
 			kept = append(kept, guest)
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -260,6 +261,30 @@ func TestRequestsAreOfATerm(t *testing.T) {
 		w.wantLine("gpu", "7 |")
 		soon(t, "the keeper's own job is lost", one.Lost())
 		w.check()
+	})
+}
+
+// What a process asked for that died since may come late: when its job is over,
+// no slot is claimed for it.
+func TestRequestComesWhenItsJobIsOver(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.limit(1, "gpu")
+		p, q, r := w.start(), w.start(), w.start()
+		one := p.enter(1, "gpu")
+		wantIn(t, []*seat{one}, 1)
+		q.wire.Freeze()
+		two := q.enter(2, "gpu")
+		synctest.Wait()
+		q.die()
+		again := r.again(two)
+		settle()
+		w.wantLine("gpu", "1 | 2i")
+		leave(t, one)
+		wantIn(t, []*seat{again}, 2)
+		leave(t, again)
+		q.wire.Thaw()
+		settle()
+		w.wantLine("gpu", "|")
 	})
 }
 

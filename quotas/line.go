@@ -40,6 +40,7 @@ type line struct {
 	resting  bool       // the term is left some time yet
 	dead     []string   // dispatchers that died, until it is known whether one is the keeper
 	take     bool       // this gate must become the keeper, and so end the term
+	left     departures // while this gate is the keeper
 	guests   []*guest   // whom this gate writes for, as the keeper
 	included int        // of them, in the write under way
 }

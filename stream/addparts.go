@@ -102,7 +102,8 @@ func (q *Queue) addPartsOf(ctx context.Context, id job.ID, nonce job.Nonce, a *a
 		grown := record.Parts.Grow(chunks...)
 		grown.Beside, grown.Queues = true, job.QueuesOf(grown.Queues, a.calls)
 		record.Parts = &grown
-		if _, err := q.Write(ctx, id, record, revision, spec.Keep); err != nil {
+		w := &whole{q: q, id: id, record: record, revision: revision, spec: spec}
+		if err := w.write(ctx); err != nil {
 			return err
 		}
 	}
@@ -122,6 +123,8 @@ func (q *Queue) dropChunks(beside []besides) {
 
 // wholeRecord reads, or makes, the record of a composition that can grow.
 func (q *Queue) wholeRecord(ctx context.Context, id job.ID, nonce job.Nonce) (message Stored, record job.Record, revision uint64, spec job.Spec, err error) {
+	ctx, cancel := briefly(ctx)
+	defer cancel()
 	message, stored, err := q.findLatest(ctx, id)
 	if err != nil {
 		return message, record, 0, spec, err

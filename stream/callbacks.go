@@ -67,6 +67,8 @@ func (q *Queue) putCallback(ctx context.Context, callback job.Callback, outcome 
 
 // begun reports whether a job has a record.
 func (q *Queue) begun(ctx context.Context, queue string, e Entry) (bool, error) {
+	ctx, cancel := briefly(ctx)
+	defer cancel()
 	kept, err := q.buckets.records.Latest(ctx, names{q.names.namespace, queue}.record(e.ID))
 	switch {
 	case errors.Is(err, kv.ErrNotFound):
@@ -110,6 +112,8 @@ func (q *Queue) AddCallback(ctx context.Context, id job.ID, nonce job.Nonce, cal
 }
 
 func (q *Queue) addCallback(ctx context.Context, id job.ID, nonce job.Nonce, callback job.Callback) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*tryPatience)
+	defer cancel()
 	message, stored, err := q.findLatest(ctx, id)
 	if err != nil {
 		return err

@@ -272,17 +272,26 @@ func (q *Queue) given(ctx context.Context, message Stored, stored bool) (bool, e
 // removeAll removes every message of a job.
 func (q *Queue) removeAll(ctx context.Context, id job.ID, nonce job.Nonce) error {
 	for {
-		message, stored, err := q.findLatest(ctx, id)
-		if err != nil || !stored {
-			return err
-		}
-		if spec, _ := message.Spec(); spec.Nonce != nonce {
-			return nil
-		}
-		if _, err := q.remove(ctx, message.Sequence); err != nil {
+		removed, err := q.removeOne(ctx, id, nonce)
+		if err != nil || !removed {
 			return err
 		}
 	}
+}
+
+// removeOne removes the last message of a job; it reports false where there is none.
+func (q *Queue) removeOne(ctx context.Context, id job.ID, nonce job.Nonce) (removed bool, err error) {
+	ctx, cancel := briefly(ctx)
+	defer cancel()
+	message, stored, err := q.findLatest(ctx, id)
+	if err != nil || !stored {
+		return false, err
+	}
+	if spec, _ := message.Spec(); spec.Nonce != nonce {
+		return false, nil
+	}
+	_, err = q.remove(ctx, message.Sequence)
+	return true, err
 }
 
 // cancelNews is what the dispatchers of a queue are told of a cancelled job.

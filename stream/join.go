@@ -89,6 +89,9 @@ func outcomeOf(part PartRecord) job.Outcome {
 // damaged is the error of a whole that cannot go on by itself, since somebody has
 // removed what it needs.
 func (w *whole) damaged(err error) error {
+	if !errors.Is(err, errPartsGone) {
+		return err
+	}
 	return fmt.Errorf("%w; cancel the job, or put it anew", err)
 }
 
@@ -196,12 +199,20 @@ func (w *whole) releaseParts(ctx context.Context) error {
 		for i, p := range some {
 			writes[i] = kv.Write[job.Record]{Key: names{w.q.names.namespace, p.Queue}.record(p.ID), Value: p.Record, Revision: p.revision}
 		}
-		// One that is refused somebody else has released.
-		if _, err := w.q.buckets.records.UpdateEach(ctx, writes, keep); err != nil {
+		if err := w.q.updateEach(ctx, writes, keep); err != nil {
 			return fmt.Errorf("release the parts of job %s: %w", w.id, err)
 		}
 	}
 	return nil
+}
+
+// updateEach has records live for so long. One that is refused somebody else has
+// released.
+func (q *Queue) updateEach(ctx context.Context, writes []kv.Write[job.Record], keep time.Duration) error {
+	ctx, cancel := briefly(ctx)
+	defer cancel()
+	_, err := q.buckets.records.UpdateEach(ctx, writes, keep)
+	return err
 }
 
 // keepParts is how long records of parts live from now on: as long as that of the
@@ -226,6 +237,8 @@ const releaseAtOnce = 500
 
 // disown has the record of a job for which nobody waits live as long as keep says.
 func (q *Queue) disown(ctx context.Context, id job.ID, nonce job.Nonce, keep job.Keep) error {
+	ctx, cancel := briefly(ctx)
+	defer cancel()
 	record, revision, found, err := q.Record(ctx, id)
 	if err != nil || !found || record.Nonce != nonce || !record.State.Final() || !record.Parent.Waits() {
 		return err

@@ -81,9 +81,13 @@ func (q *Queue) Recent(ctx context.Context, limit int, keep func(KeptRecord) boo
 
 // Info is what is known of a queue.
 type Info struct {
-	Name    string    `json:"name"`
-	AckWait Duration  `json:"ack_wait"`
-	Created time.Time `json:"created"`
+	Name    string   `json:"name"`
+	AckWait Duration `json:"ack_wait"`
+	// Broadcast says that it is a broadcast queue, and Grace how long a dispatcher may
+	// be away then.
+	Broadcast bool      `json:"broadcast,omitempty"`
+	Grace     Duration  `json:"grace,omitzero"`
+	Created   time.Time `json:"created"`
 	// Messages and Bytes are the size of the queue's stream, its meta message
 	// not counted, nor timers and parts that are not put among the messages.
 	Messages uint64 `json:"messages"`
@@ -164,7 +168,7 @@ func (q *Queue) look(ctx context.Context, who []Presence) (Info, error) {
 	}
 	found := handle.CachedInfo()
 	info := Info{
-		Name: q.names.queue, AckWait: q.meta.AckWait, Created: q.meta.Created,
+		Name: q.names.queue, AckWait: q.meta.AckWait, Broadcast: q.Broadcast(), Grace: q.meta.Grace, Created: q.meta.Created,
 		Messages: found.State.Msgs - min(found.State.Msgs, 1), Bytes: found.State.Bytes, Replicas: found.Config.Replicas,
 		Lanes: []LaneInfo{}, Dispatchers: who, // not null in JSON
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -60,12 +61,12 @@ func (d *Duration) UnmarshalText(text []byte) error {
 // publish that expects none, so that of several writers one wins and all read
 // what it wrote.
 func (q *Queue) readMeta(ctx context.Context, c Config) (Meta, error) {
-	stored, err := q.last(ctx, q.names.meta())
+	stored, err := q.await(ctx, q.names.meta(), nats.ErrNoResponders)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		if err := q.writeMeta(ctx, c); err != nil {
 			return Meta{}, explain(q.conn(), "install queue "+q.names.queue, err)
 		}
-		stored, err = q.written(ctx, q.names.meta())
+		stored, err = q.await(ctx, q.names.meta(), nats.ErrNoResponders, jetstream.ErrMsgNotFound)
 	}
 	if err != nil {
 		return Meta{}, explain(q.conn(), "open queue "+q.names.queue, err)
@@ -83,14 +84,16 @@ func (q *Queue) readMeta(ctx context.Context, c Config) (Meta, error) {
 	return meta, nil
 }
 
-// written reads a message that is known to be stored, and waits for the replica
-// that answers to have it.
-func (q *Queue) written(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
-	ctx, cancel := withTimeout(ctx, q.ns.js.Options().DefaultTimeout)
+// await reads a message of a stream that is there, and waits while the answer is
+// one that passes: in a cluster it takes a moment until a stream that was just
+// made answers such readings, and until the replica that does has what was just
+// written.
+func (q *Queue) await(ctx context.Context, subject string, passing ...error) (*jetstream.RawStreamMsg, error) {
+	ctx, cancel := context.WithTimeout(ctx, q.ns.js.Options().DefaultTimeout)
 	defer cancel()
 	for {
 		stored, err := q.last(ctx, subject)
-		if !errors.Is(err, jetstream.ErrMsgNotFound) {
+		if !slices.ContainsFunc(passing, func(each error) bool { return errors.Is(err, each) }) {
 			return stored, err
 		}
 		select {

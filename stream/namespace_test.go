@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -354,5 +355,33 @@ func TestLookingWritesNothing(t *testing.T) {
 		for name := range js.StreamNames(t.Context()).Name() {
 			t.Errorf("stream %s was made", name)
 		}
+	})
+}
+
+// A stream that was just made may not answer yet.
+func TestMetaIsAwaited(t *testing.T) {
+	inBubble(t, func(t *testing.T, _ *natstest.Server, q *Queue) {
+		late := &Queue{ns: q.ns, names: names{q.names.namespace, "late"}}
+		if _, err := late.last(t.Context(), late.names.meta()); !errors.Is(err, nats.ErrNoResponders) {
+			t.Fatalf("%v, want that nobody answers", err)
+		}
+		time.AfterFunc(time.Second, func() {
+			if _, err := q.ns.CreateQueue(t.Context(), "late", Config{}); err != nil {
+				t.Error(err)
+			}
+		})
+		within(t, time.Second+time.Millisecond*100, "the meta message", func() {
+			if meta, err := late.readMeta(t.Context(), Config{}); err != nil || meta.Kind != "jobs" {
+				t.Errorf("%+v, %v", meta, err)
+			}
+		})
+		never := &Queue{ns: q.ns, names: names{q.names.namespace, "never"}}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		within(t, q.ns.js.Options().DefaultTimeout, "without a stream", func() {
+			if _, err := never.readMeta(ctx, Config{}); !errors.Is(err, ErrUnanswered) {
+				t.Errorf("%v, want ErrUnanswered", err)
+			}
+		})
 	})
 }

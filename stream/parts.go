@@ -185,6 +185,8 @@ func (p *partsOf) read(ctx context.Context, chunk job.Chunk) ([]job.Call, error)
 	if calls, known := p.queue.ns.chunks.get(subject); known {
 		return calls, nil
 	}
+	ctx, cancel := briefly(ctx)
+	defer cancel()
 	found, err := p.queue.latestOn(ctx, step, subject)
 	switch {
 	case err != nil:

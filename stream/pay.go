@@ -118,6 +118,8 @@ func (ns *Namespace) opened(ctx context.Context, here *Queue, name string) (*Que
 	if open {
 		return found, nil
 	}
+	ctx, cancel := briefly(ctx)
+	defer cancel()
 	found, err := ns.Queue(ctx, name)
 	if err != nil {
 		return nil, err

@@ -114,14 +114,15 @@ func (w *whole) notePut(ctx context.Context, upTo int, done []int) (over bool, e
 
 // reread reads the record again. over says that the whole waits no more.
 func (w *whole) reread(ctx context.Context) (over bool, err error) {
-	record, revision, found, err := w.q.Record(ctx, w.id)
+	now := &whole{q: w.q, id: w.id}
+	found, err := now.read(ctx)
 	if err != nil {
 		return false, err
 	}
-	if !found || record.Nonce != w.nonce || record.State != job.Waiting {
+	if !found || now.record.Nonce != w.nonce || now.record.State != job.Waiting {
 		return true, nil
 	}
-	w.record, w.revision = record, revision
+	w.record, w.revision = now.record, now.revision
 	return false, nil
 }
 
@@ -252,6 +253,8 @@ func (q *Queue) hasDeadline(ctx context.Context, queue string, e Entry) (bool, e
 	if e.Spec.Deadline.IsZero() || !e.Spec.Again {
 		return false, nil
 	}
+	ctx, cancel := briefly(ctx)
+	defer cancel()
 	target, err := q.ns.opened(ctx, q, queue)
 	if errors.Is(err, ErrNoQueue) {
 		return false, nil
@@ -289,6 +292,8 @@ func (q *Queue) refuse(ctx context.Context, queue string, e Entry, why error) er
 	if !e.Spec.Parent.Waits() {
 		ttl = DefaultKeep
 	}
+	ctx, cancel := briefly(ctx)
+	defer cancel()
 	_, err := q.buckets.records.Create(ctx, names{q.names.namespace, queue}.record(e.ID), record, ttl)
 	if err != nil && !errors.Is(err, kv.ErrConflict) {
 		return fmt.Errorf("record that job %s cannot be put: %w", e.ID, err)

@@ -203,6 +203,8 @@ func (q *Queue) latestRecords(ctx context.Context, keys []string) (map[string]kv
 	}
 	var mu sync.Mutex
 	err := each(behind, func(key string) error {
+		ctx, cancel := briefly(ctx)
+		defer cancel()
 		entry, err := q.buckets.records.Latest(ctx, key)
 		mu.Lock()
 		defer mu.Unlock()
@@ -251,6 +253,8 @@ func (q *Queue) lastOnEach(ctx context.Context, keys []string, into map[string]k
 	if err := q.conn().PublishRequest(kv.APIPrefix(q.ns.js)+"DIRECT.GET.KV_"+recordsBucket(q.ns.name), inbox, request); err != nil {
 		return err
 	}
+	ctx, cancel := briefly(ctx)
+	defer cancel()
 	page, _, err := q.page(ctx, sub)
 	if err != nil {
 		return err

@@ -94,7 +94,7 @@ func (q *Queue) advance(ctx context.Context, id job.ID, nonce job.Nonce, now tim
 
 func (w *whole) advance(ctx context.Context, now time.Time, done []int) (err error) {
 	var found bool
-	if w.record, w.revision, found, err = w.q.Record(ctx, w.id); err != nil {
+	if found, err = w.read(ctx); err != nil {
 		return err
 	}
 	known := found && w.record.Nonce == w.nonce
@@ -138,12 +138,28 @@ func (w *whole) goOnPaying(ctx context.Context) error {
 	return err
 }
 
+// briefly bounds one exchange with the server: who goes on with a whole does so for
+// longer, and an answer that is lost is not to take all of that time.
+func briefly(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, tryPatience)
+}
+
+// read reads the record of the whole, or whatever has its ID.
+func (w *whole) read(ctx context.Context) (found bool, err error) {
+	ctx, cancel := briefly(ctx)
+	defer cancel()
+	w.record, w.revision, found, err = w.q.Record(ctx, w.id)
+	return found, err
+}
+
 // load reads the message of the whole. there is false where it is gone: then all
 // is done.
 func (w *whole) load(ctx context.Context) (there bool, err error) {
 	if w.message.ID != "" {
 		return true, nil
 	}
+	ctx, cancel := briefly(ctx)
+	defer cancel()
 	message, stored, err := w.q.findLatest(ctx, w.id)
 	if err != nil || !stored {
 		return false, err
@@ -161,6 +177,8 @@ func (w *whole) load(ctx context.Context) (there bool, err error) {
 
 // write writes the record of the whole as it is now.
 func (w *whole) write(ctx context.Context) error {
+	ctx, cancel := briefly(ctx)
+	defer cancel()
 	revision, err := w.q.Write(ctx, w.id, w.record, w.revision, w.spec.Keep)
 	if err == nil {
 		w.revision = revision
@@ -300,6 +318,8 @@ func (w *whole) purgeParts(ctx context.Context) error {
 	if !beside(w.record.Parts) && !beside(w.spec.Parts) {
 		return nil
 	}
+	ctx, cancel := briefly(ctx)
+	defer cancel()
 	// The message is there after the last part that is stored beside it was found:
 	// so that is not of a later job of the same ID, which is put when the message is gone.
 	last, err := w.q.latestOn(ctx, fmt.Sprintf("look for parts of job %s", w.id), w.q.names.chunksOf(w.id))

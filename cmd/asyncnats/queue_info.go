@@ -44,6 +44,9 @@ func printQueue(w io.Writer, info queueView) {
 	fmt.Fprintf(w, "queue %s: %s, %s, ack wait %v, %s, created %s\n", info.Name,
 		plural(int(info.Messages), "job"), size(int64(info.Bytes)), time.Duration(info.AckWait),
 		plural(info.Replicas, "replica"), clock(info.Created))
+	if info.Broadcast {
+		fmt.Fprintf(w, "a broadcast queue: every dispatcher that takes a task performs it, or is away for longer than %v\n", time.Duration(info.Grace))
+	}
 	if info.Scheduled > 0 {
 		fmt.Fprintf(w, "%s not to begin yet\n", plural(int(info.Scheduled), "job"))
 	}
