@@ -130,8 +130,9 @@ func (c Call[R]) OnDone(cb Callback[Outcome[R]]) Call[R] {
 // Errors: [ErrNoJob] where nothing is known of the job; [ErrNotKept] for a job that
 // keeps no result and is not over, which takes callbacks only when it is put;
 // [ErrNoQueue] and [ErrUnknownQuota] for what the callback names; [ErrPermission];
-// [ErrUnanswered], where the callback may have been added or not, so that adding it
-// again may be adding it twice.
+// [ErrTooLarge], where the callbacks that were added leave too little room for the
+// result; [ErrUnanswered], where ctx ended, or 30 seconds passed, and the callback may
+// have been added or not: adding it again may be adding it twice.
 func (j *Job[R]) OnSuccess(ctx context.Context, cb Callback[R]) error {
 	return addCallback(ctx, j, job.OnSuccess, cb)
 }

@@ -98,7 +98,8 @@ func (c Call[R]) Any() Call[job.Value] { return Call[job.Value](c) }
 // The job's timeout and retry policy are those of f, and not of the call, which has its
 // own: a call that fails is not tried again by the job. f may run more than once, as any
 // handler; of the calls that attempts have returned, one is put. A call that cannot be
-// put, as one with an ID, fails the job with job.KindInvalid.
+// put, as one with an ID, or that names a queue or a quota which does not exist, fails
+// the job with job.KindInvalid.
 func (t Task[A, R]) HandleCall(f func(ctx context.Context, arg A) (Call[R], error)) job.Handler {
 	return job.Handler{
 		Task: t.options.task,

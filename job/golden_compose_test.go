@@ -57,7 +57,7 @@ var (
 		Version: 1, Nonce: nonce, Task: "parallel", State: job.Waiting,
 		Parts: &job.Parts{
 			Form: job.FormParallel, Count: 10, Base: nonce, Put: 10, Done: []byte{0x05, 0x02},
-			Beside: true, Chunks: []job.Chunk{{Name: "000102030405060708090a0b0c0d0e0f-1-0", Count: 8, Added: true}},
+			Beside: true, Chunks: []job.Chunk{{Name: "bdc85c1fe3be30a38893b4506cf0ef0a-1-f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff-0", Count: 8, Added: true}},
 		},
 		By: "web-1", Put: put, Started: put.Add(time.Millisecond),
 	}
@@ -75,7 +75,7 @@ var (
 	}
 	addedRecord = job.Record{
 		Version: 1, Nonce: nonce, Task: "text.shout", State: job.Pending, Put: put,
-		Callbacks: []job.Callback{{On: job.OnFailure, Call: job.Call{Task: "ops.page", Retry: job.Retry{Interrupts: job.Forever, Max: job.Forever}}}},
+		Callbacks: []job.Callback{{On: job.OnFailure, Call: job.Call{Task: "ops.page", Retry: job.Retry{Interrupts: job.Forever, Max: job.Forever}}, Added: job.Nonce{1, 15: 2}}},
 	}
 )
 

@@ -85,7 +85,7 @@ func (q *Queue) begun(ctx context.Context, queue string, e Entry) (bool, error) 
 //
 // It returns [ErrNoJob] where there is no such job, and [ErrNotKept] where the job
 // keeps no result: whoever performs it does not look for callbacks. Where the server
-// does not answer it is tried again, and may be added twice by that.
+// does not answer it is tried again, and is added once.
 func (q *Queue) AddCallback(ctx context.Context, id job.ID, nonce job.Nonce, callback job.Callback) error {
 	ctx, cancel := withTimeout(ctx, putPatience)
 	defer cancel()
