@@ -42,7 +42,7 @@ func OutcomesValue(outcomes []Outcome) (Value, error) {
 }
 
 func wireOutcome(o Outcome) (outcomeWire, error) {
-	if o.Failure != nil {
+	if !o.Succeeded() {
 		return outcomeWire{Failure: o.Failure}, nil
 	}
 	raw, err := o.Result.msgPack()

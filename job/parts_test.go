@@ -2,7 +2,6 @@ package job
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"math/rand/v2"
 	"slices"
@@ -310,7 +309,7 @@ func TestDeed(t *testing.T) {
 	}
 	nonce := Nonce{1}
 	names := func() (names []string) {
-		ctx := NewContext(context.WithValue(t.Context(), struct{}{}, 1), Info{Nonce: nonce})
+		ctx := NewContext(t.Context(), Info{Nonce: nonce})
 		for range 3 {
 			name, ok := Deed(ctx)
 			if !ok {

@@ -69,7 +69,7 @@ func (q *Queue) putCallback(ctx context.Context, callback job.Callback, outcome 
 func (q *Queue) begun(ctx context.Context, queue string, e Entry) (bool, error) {
 	ctx, cancel := briefly(ctx)
 	defer cancel()
-	kept, err := q.buckets.records.Latest(ctx, names{q.names.namespace, queue}.record(e.ID))
+	kept, err := q.records.Latest(ctx, names{q.names.namespace, queue}.record(e.ID))
 	switch {
 	case errors.Is(err, kv.ErrNotFound):
 		return false, nil

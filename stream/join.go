@@ -211,7 +211,7 @@ func (w *whole) releaseParts(ctx context.Context) error {
 func (q *Queue) updateEach(ctx context.Context, writes []kv.Write[job.Record], keep time.Duration) error {
 	ctx, cancel := briefly(ctx)
 	defer cancel()
-	_, err := q.buckets.records.UpdateEach(ctx, writes, keep)
+	_, err := q.records.UpdateEach(ctx, writes, keep)
 	return err
 }
 
@@ -243,7 +243,7 @@ func (q *Queue) disown(ctx context.Context, id job.ID, nonce job.Nonce, keep job
 	if err != nil || !found || record.Nonce != nonce || !record.State.Final() || !record.Parent.Waits() {
 		return err
 	}
-	_, err = q.buckets.records.Update(ctx, q.names.record(id), record, revision, q.keepFor(keep))
+	_, err = q.records.Update(ctx, q.names.record(id), record, revision, q.keepFor(keep))
 	if errors.Is(err, kv.ErrConflict) {
 		return nil
 	}

@@ -63,9 +63,8 @@ func (w *whole) putParallel(ctx context.Context) error {
 	if there, err := w.load(ctx); err != nil || !there {
 		return err
 	}
-	calls := w.calls()
 	for {
-		p := *w.record.Parts
+		p, calls := *w.record.Parts, w.calls() // some may be added meanwhile
 		if p.Put >= p.Count {
 			return nil
 		}
@@ -300,7 +299,7 @@ func (q *Queue) refuse(ctx context.Context, queue string, e Entry, why error) er
 	}
 	body, err := job.EncodeSpec(e.Spec)
 	if err != nil {
-		return nil //nolint:nilerr // nobody could read it
+		return nil // nobody could read it
 	}
 	return q.buryFailed(ctx, e.ID, body, record)
 }

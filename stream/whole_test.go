@@ -386,6 +386,43 @@ func TestAddPartsTooLate(t *testing.T) {
 	})
 }
 
+// Parts that are added while others are put are put with them.
+func TestPartsAddedWhileOthersArePut(t *testing.T) {
+	inBubble(t, func(t *testing.T, _ *natstest.Server, q *Queue) {
+		e := entryOf("", composed(job.FormParallel, called("a")))
+		put(t, q, e)
+		if err := q.Advance(t.Context(), e.ID, e.Spec.Nonce, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		w := &whole{q: q, id: e.ID, nonce: e.Spec.Nonce}
+		if _, err := w.read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		added := adding{name: "deed", own: job.NewNonce(), calls: []job.Call{called("b")}}
+		chunks, beside := added.cut(e.ID, e.Spec.Nonce, chunkBytes)
+		if err := q.storeBeside(t.Context(), beside); err != nil {
+			t.Fatal(err)
+		}
+		grown := *w
+		parts := w.record.Parts.Grow(chunks...)
+		grown.record.Parts = &parts
+		if err := grown.write(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		before := *w.record.Parts
+		before.Put = 0 // as whoever puts them knows it
+		w.record.Parts = &before
+		if err := w.putParallel(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		finish(t, q, partOf(e, 0))
+		finish(t, q, partOf(e, 1))
+		if got := mustRecord(t, q, e.ID); got.State != job.Completed {
+			t.Errorf("%s", got.State)
+		}
+	})
+}
+
 // The deadline of a part that may have been put stays what it was.
 func TestDeadlineOfPartThatIsPutAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T, _ *natstest.Server, q *Queue) {

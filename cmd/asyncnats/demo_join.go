@@ -34,7 +34,7 @@ func join(_ context.Context, parts []asyncnats.Outcome[fileDigest]) (joined, err
 		}
 		all.Size += part.Result.Size
 		all.Lines += part.Result.Lines
-		io.WriteString(hash, part.Result.SHA256)
+		_, _ = io.WriteString(hash, part.Result.SHA256)
 	}
 	all.SHA256 = hex.EncodeToString(hash.Sum(nil))
 	return all, nil
