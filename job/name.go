@@ -3,6 +3,8 @@ package job
 import (
 	"fmt"
 	"strings"
+
+	"github.com/google/uuid"
 )
 
 // DefaultQueue is the queue used where none is named. zc.async calls its
@@ -43,7 +45,6 @@ var (
 	cronRule  = word("recurring job")
 	noteRule  = word("annotation")
 	askRule   = word("question")
-	toRule    = word("dispatcher")
 	taskRule  = rule{
 		what: "task", longest: 128, extra: "-_", dotted: true,
 		text: "1 to 128 letters, digits, '-' or '_', in parts joined by single dots, like image.thumbnail",
@@ -106,9 +107,14 @@ func CheckAnnotation(name string) error { return noteRule.check(name) }
 // is a [*NameError].
 func CheckQuestion(name string) error { return askRule.check(name) }
 
-// CheckDispatcher reports whether name may be a dispatcher's: a UUID, as text. The
-// error is a [*NameError].
-func CheckDispatcher(name string) error { return toRule.check(name) }
+// CheckDispatcher reports whether name may be a dispatcher's: a UUID as text, in lower
+// case. The error is a [*NameError].
+func CheckDispatcher(name string) error {
+	if id, err := uuid.Parse(name); err != nil || id.String() != name {
+		return &NameError{What: "dispatcher", Name: name, Rule: "a UUID in lower case, with hyphens"}
+	}
+	return nil
+}
 
 // CheckTask reports whether name may be a task's. The error is a
 // [*NameError].

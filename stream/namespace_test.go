@@ -212,10 +212,10 @@ func TestPurged(t *testing.T) {
 // Meta messages of releases to come, or written by hand, are not guessed at.
 func TestForeignMeta(t *testing.T) {
 	tests := map[string]string{
-		`{"v":2,"kind":"jobs","ack_wait":"15s"}`:      "upgrade",
-		`{"v":1,"kind":"broadcast","ack_wait":"15s"}`: "upgrade",
-		`{"v":1,"kind":"jobs","ack_wait":"1s"}`:       "at least 3s",
-		`{"v":1,"kind":"jobs","ack_wait":"soon"}`:     "cannot be read",
+		`{"v":2,"kind":"jobs","ack_wait":"15s"}`:  "upgrade",
+		`{"v":1,"kind":"other","ack_wait":"15s"}`: "upgrade",
+		`{"v":1,"kind":"jobs","ack_wait":"1s"}`:   "at least 3s",
+		`{"v":1,"kind":"jobs","ack_wait":"soon"}`: "cannot be read",
 		`hello`: "cannot be read",
 	}
 	for meta, want := range tests {

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,7 +41,7 @@ func (q *Queue) Broadcast() bool { return q.meta.Kind == kindBroadcast }
 
 // Grace is how long a dispatcher may be away before what it was to perform of a
 // broadcast is given up.
-func (q *Queue) Grace() time.Duration { return time.Duration(q.meta.Grace) }
+func (q *Queue) Grace() time.Duration { return cmp.Or(time.Duration(q.meta.Grace), DefaultGrace) }
 
 // Quotas returns the bucket that holds the queue's quotas, and with which the
 // subjects begin on which those who use them talk to each other.
