@@ -497,3 +497,116 @@ func TestLargeCompositions(t *testing.T) {
 		}
 	})
 }
+
+// The record of a part lives long enough for a redelivery in its own queue, also where
+// nothing is to be kept.
+func TestPartsLiveAsLongAsTheirQueueNeeds(t *testing.T) {
+	inBubbleWith(t, Config{AckWait: 3 * time.Second}, func(t *testing.T, _ *natstest.Server, q *Queue) {
+		slow, err := q.ns.CreateQueue(t.Context(), "slow", Config{AckWait: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		call := called("a")
+		call.Queue = "slow"
+		e := entryOf("", composed(job.FormParallel, call))
+		e.Spec.Keep = job.KeepNone
+		put(t, q, e)
+		if err := q.Advance(t.Context(), e.ID, e.Spec.Nonce, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		finish(t, slow, partOf(e, 0))
+		time.Sleep(119 * time.Second)
+		if _, _, found, err := q.Record(t.Context(), e.ID); err != nil || found {
+			t.Errorf("the whole is kept: %v", err)
+		}
+		mustRecord(t, slow, partOf(e, 0))
+		time.Sleep(5 * time.Second)
+		if _, _, found, err := slow.Record(t.Context(), partOf(e, 0)); err != nil || found {
+			t.Errorf("the part is kept: %v", err)
+		}
+	})
+}
+
+// A part that is put when the whole was cancelled meanwhile is cancelled by whoever
+// put it.
+func TestPartPutAfterCancel(t *testing.T) {
+	for _, form := range []job.Form{job.FormParallel, job.FormSerial} {
+		t.Run(string(form), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, _ *natstest.Server, q *Queue) {
+				e := entryOf("", composed(form, called("a"), called("b")))
+				put(t, q, e)
+				message, _, err := q.findLatest(t.Context(), e.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				// It has begun, and has not put anything yet.
+				spec, _ := message.Spec()
+				parts := *spec.Parts
+				parts.Calls, parts.Base = nil, spec.Nonce
+				w := &whole{q: q, id: e.ID, nonce: spec.Nonce, record: q.recordOfMessage(message, spec, job.Record{})}
+				w.record.State, w.record.Parts = job.Waiting, &parts
+				if err := w.write(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := w.load(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := q.Cancel(t.Context(), e.ID, e.Spec.Nonce); err != nil {
+					t.Fatal(err)
+				}
+				if err := q.Advance(t.Context(), e.ID, e.Spec.Nonce, time.Now()); err != nil {
+					t.Fatal(err)
+				}
+				if err := w.putNext(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				for i := range 2 {
+					if isStored(t, q, partOf(e, i)) {
+						t.Errorf("part %d is there still", i)
+					}
+				}
+			})
+		})
+	}
+}
+
+// Of a sequence the next part is put as one that may have been put before, unless it
+// surely was not.
+func TestNextPartIsMarked(t *testing.T) {
+	inBubble(t, func(t *testing.T, _ *natstest.Server, q *Queue) {
+		e := entryOf("", composed(job.FormSerial, called("a"), called("b"), called("c")))
+		put(t, q, e)
+		again := func(i int) bool {
+			message, stored, err := q.findLatest(t.Context(), partOf(e, i))
+			if err != nil || !stored {
+				t.Fatalf("part %d: %t, %v", i, stored, err)
+			}
+			spec, _ := message.Spec()
+			return spec.Again
+		}
+		if err := q.Advance(t.Context(), e.ID, e.Spec.Nonce, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		finish(t, q, partOf(e, 0))
+		if again(0+1) || !isStored(t, q, partOf(e, 1)) {
+			t.Error("part 1 is marked")
+		}
+		// Whoever tells of part 1 dies before the next is put.
+		w := &whole{q: q, id: e.ID, nonce: e.Spec.Nonce}
+		perform(t, q, partOf(e, 1), job.Value{})
+		if _, err := w.read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		parts, _ := w.record.Parts.SetDone(1)
+		w.record.Parts = &parts
+		if err := w.write(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := q.PayOrDisown(t.Context(), partOf(e, 1), job.Spec{Nonce: parts.PartNonce(1), Parent: &job.Parent{Queue: "media", ID: e.ID, Nonce: e.Spec.Nonce, Number: 1}}, false); err != nil {
+			t.Fatal(err)
+		}
+		if !again(2) {
+			t.Error("part 2 is not marked")
+		}
+	})
+}
