@@ -465,3 +465,23 @@ func TestPutCompositionOverCutWire(t *testing.T) {
 		}
 	})
 }
+
+// A composition that one put cannot store is refused with what to do, before anything is
+// stored.
+func TestTooManyChunks(t *testing.T) {
+	inBubble(t, func(t *testing.T, _ *natstest.Server, q *Queue) {
+		q.maxMsgSize = 4 << 10
+		calls := make([]job.Call, MaxBatch)
+		for i := range calls {
+			calls[i] = job.Call{Task: task, Arg: job.Value{Data: append([]byte{0xc5, 0x0b, 0xb8}, make([]byte, 3000)...)}}
+		}
+		spec := job.Spec{
+			Version: job.SpecVersion, Nonce: job.NewNonce(), Task: string(job.FormParallel),
+			Parts: &job.Parts{Form: job.FormParallel, Count: len(calls), Calls: calls},
+		}
+		err := q.Put(t.Context(), Entry{ID: job.NewID(), Spec: spec})
+		if !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), "1002 messages, and one put stores 1000 at most") {
+			t.Errorf("got %v", err)
+		}
+	})
+}

@@ -61,6 +61,10 @@ func (q *Queue) prepared(e Entry) (Entry, error) {
 	parts, beside, err := stow(e.ID, parts, q.chunkSize())
 	parts.Beside = parts.Beside || len(beside) > 0
 	e.Spec.Parts, e.beside = &parts, beside
+	if err == nil && e.size() > MaxBatch {
+		err = fmt.Errorf("composition is %w: it would be %d messages, and one put stores %d at most: pass smaller arguments, or put it with some parts and add the others (AddParts)",
+			ErrTooLarge, e.size(), MaxBatch)
+	}
 	return e, err
 }
 
