@@ -375,7 +375,7 @@ func TestPutCallbacksAgain(t *testing.T) {
 		if got, _, found, err := q.Record(t.Context(), nonce.CallbackID(3)); err != nil || found {
 			t.Errorf("%+v, %v", got, err)
 		}
-		gone, err := q.buckets.records.Latest(t.Context(), names{q.names.namespace, "gone"}.record(nonce.CallbackID(3)))
+		gone, err := q.records.Latest(t.Context(), names{q.names.namespace, "gone"}.record(nonce.CallbackID(3)))
 		if err != nil || gone.Value.Outcome.Failure.Kind != job.KindInvalid {
 			t.Errorf("%+v, %v", gone, err)
 		}

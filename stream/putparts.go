@@ -290,7 +290,7 @@ func (q *Queue) refuse(ctx context.Context, queue string, e Entry, why error) er
 	}
 	ctx, cancel := briefly(ctx)
 	defer cancel()
-	_, err := q.buckets.records.Create(ctx, names{q.names.namespace, queue}.record(e.ID), record, ttl)
+	_, err := q.records.Create(ctx, names{q.names.namespace, queue}.record(e.ID), record, ttl)
 	if err != nil && !errors.Is(err, kv.ErrConflict) {
 		return fmt.Errorf("record that job %s cannot be put: %w", e.ID, err)
 	}

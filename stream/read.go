@@ -205,7 +205,7 @@ func (q *Queue) latestRecords(ctx context.Context, keys []string) (map[string]kv
 	err := each(behind, func(key string) error {
 		ctx, cancel := briefly(ctx)
 		defer cancel()
-		entry, err := q.buckets.records.Latest(ctx, key)
+		entry, err := q.records.Latest(ctx, key)
 		mu.Lock()
 		defer mu.Unlock()
 		switch {
