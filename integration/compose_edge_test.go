@@ -329,6 +329,7 @@ func TestCallbacksThatCannotBePut(t *testing.T) {
 		working := s.dispatch(ensemble(&d, bulk(&d)...))
 		for _, j := range []*asyncnats.Job[[]byte]{big, other} {
 			wait(s, j)
+			waitFor(s, func() bool { return record(s, j).State.Final() })
 			if r := record(s, j); r.State != job.Completed || len(r.Called) != 1 {
 				t.Errorf("%+v", r)
 			}

@@ -45,6 +45,9 @@ func (q *Queue) AdvanceDue(ctx context.Context, due Due, now time.Time) error {
 	if err != nil {
 		return nil //nolint:nilerr // no job has that ID
 	}
+	if now.IsZero() { // it is not known yet; a timer may have waited for long
+		now = time.Now()
+	}
 	return q.Advance(ctx, id, due.Nonce, later(now, due.Fired))
 }
 

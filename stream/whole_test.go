@@ -610,3 +610,54 @@ func TestNextPartIsMarked(t *testing.T) {
 		}
 	})
 }
+
+// A composition whose deadline has passed does not begin, though no dispatcher was
+// there before, and the one that comes does not know the server's time yet.
+func TestWholeDoesNotBeginLate(t *testing.T) {
+	inBubble(t, func(t *testing.T, _ *natstest.Server, q *Queue) {
+		call := composed(job.FormParallel, called("a"))
+		call.Within = time.Minute
+		e := entryOf("", call)
+		put(t, q, e)
+		fired := time.Now()
+		time.Sleep(2 * time.Minute)
+		due := Due{Timer: Timer{TimerAdvance, string(e.ID), e.Spec.Nonce}, Fired: fired}
+		if err := q.AdvanceDue(t.Context(), due, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		attending(t, q)
+		time.Sleep(time.Minute)
+		if record := mustRecord(t, q, e.ID); !record.EndedAs(job.KindExpired) {
+			t.Errorf("%s", record.State)
+		}
+		wantMessages(t, q, 0)
+	})
+}
+
+// A callback whose adding is repeated, since the answer was lost, is added once: also
+// where the job is over by then.
+func TestCallbackIsAddedOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, _ *natstest.Server, q *Queue) {
+		e := putNew(t, q)
+		callback := job.Callback{On: job.OnAny, Call: job.Call{Task: "image.note"}, Added: job.NewNonce()}
+		for range 2 {
+			if err := q.addCallback(t.Context(), e.ID, e.Spec.Nonce, callback); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := mustRecord(t, q, e.ID); len(got.Callbacks) != 1 {
+			t.Errorf("%d are added", len(got.Callbacks))
+		}
+		if _, err := q.Cancel(t.Context(), e.ID, e.Spec.Nonce); err != nil {
+			t.Fatal(err)
+		}
+		if err := q.addCallback(t.Context(), e.ID, e.Spec.Nonce, callback); err != nil {
+			t.Fatal(err)
+		}
+		wantMessages(t, q, 1) // the callback
+		large := job.Callback{On: job.OnAny, Call: padded(100_000, "x")}
+		if err := q.AddCallback(t.Context(), putNew(t, q).ID, job.Nonce{}, large); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("got %v, want ErrTooLarge", err)
+		}
+	})
+}
