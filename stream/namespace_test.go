@@ -385,3 +385,41 @@ func TestMetaIsAwaited(t *testing.T) {
 		})
 	})
 }
+
+// A cluster that elects its leader is asked again; not for ever.
+func TestOpenWhileElecting(t *testing.T) {
+	const electing = `{"type":"io.nats.jetstream.api.v1.account_info_response","error":{"code":503,"err_code":10008,"description":"JetStream system temporarily unavailable"}}`
+	for name, row := range map[string]struct {
+		refusals int
+		within   time.Duration
+		answered bool
+	}{
+		"for a while": {10, time.Second, true},
+		"too long":    {1000, 5 * time.Second, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			natstest.Run(t, func(t *testing.T, s *natstest.Server) {
+				asked := 0
+				if _, err := s.Connect(t).Subscribe("$JS.electing.API.INFO", func(msg *nats.Msg) {
+					answer := `{"type":"io.nats.jetstream.api.v1.account_info_response"}`
+					if asked++; asked <= row.refusals {
+						answer = electing
+					}
+					_ = msg.Respond([]byte(answer))
+				}); err != nil {
+					t.Fatal(err)
+				}
+				js, err := jetstream.NewWithDomain(s.Connect(t), "electing")
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second)
+				within(t, row.within, name, func() {
+					if err := checkServer(t.Context(), js); (err == nil) != row.answered {
+						t.Error(err)
+					}
+				})
+			})
+		})
+	}
+}

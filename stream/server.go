@@ -41,8 +41,12 @@ func checkServer(ctx context.Context, js jetstream.JetStream) error {
 	return explain(js.Conn(), "ask for JetStream", err)
 }
 
-// accountInfo asks again while there is no answer: a cluster that elects its
-// leader drops what it is asked.
+// codeElecting is what a cluster answers that has no leader yet. The client has no
+// name for it.
+const codeElecting jetstream.ErrorCode = 10008
+
+// accountInfo asks again while there is no answer, or none yet: a cluster that
+// elects its leader drops what it is asked, or says so.
 func accountInfo(ctx context.Context, js jetstream.JetStream) error {
 	ctx, cancel := withTimeout(ctx, js.Options().DefaultTimeout)
 	defer cancel()
@@ -51,8 +55,16 @@ func accountInfo(ctx context.Context, js jetstream.JetStream) error {
 		_, err := js.AccountInfo(try)
 		cancel()
 		silent := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout)
-		if !silent || ctx.Err() != nil || denied(js.Conn()) {
+		electing := errors.Is(err, &jetstream.APIError{ErrorCode: codeElecting})
+		if !silent && !electing || ctx.Err() != nil || denied(js.Conn()) {
 			return err
+		}
+		if electing {
+			select {
+			case <-ctx.Done():
+				return err
+			case <-time.After(tryPause):
+			}
 		}
 	}
 }
