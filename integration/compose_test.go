@@ -301,6 +301,7 @@ func TestCancelWhole(t *testing.T) {
 			d.write("stopped: %v", context.Cause(ctx))
 			return 0, ctx.Err()
 		}))
+		config.Agents[0].Size = 2 // one for what is to be stopped
 		working := s.dispatch(config)
 		whole := put(s, asyncnats.Parallel(
 			work.Call("a"),
