@@ -73,6 +73,24 @@ func TestPutOverCutWire(t *testing.T) {
 	})
 }
 
+// yields is how often others are let run until do has returned.
+func yields(do func()) (n int) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		do()
+	}()
+	for {
+		select {
+		case <-done:
+			return n
+		default:
+			runtime.Gosched()
+			n++
+		}
+	}
+}
+
 // So does a job that takes the place of another, whichever of its many requests is lost.
 func TestReplaceOverCutWire(t *testing.T) {
 	const rounds = 300
@@ -82,13 +100,18 @@ func TestReplaceOverCutWire(t *testing.T) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		faulty, wire := wired(t, s)
 		put(t, q, chosen("me", task))
+		whole := yields(func() {
+			if err := faulty.Replace(t.Context(), chosen("me", task)); err != nil {
+				t.Error(err)
+			}
+		})
 		repeated := 0
 		for round := range rounds {
 			e := chosen("me", task)
 			answer := make(chan error, 1)
 			begin := time.Now()
 			go func() { answer <- faulty.Replace(t.Context(), e) }()
-			for range random.IntN(800) {
+			for range random.IntN(2 * whole) {
 				runtime.Gosched() // as above
 			}
 			wire.Cut()
