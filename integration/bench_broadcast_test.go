@@ -71,7 +71,7 @@ func (r *rig) scatter(b *testing.B, rounds int) []time.Duration {
 	}
 	defer nc.Close()
 	for range broadcastListeners {
-		if _, err := nc.Subscribe("bare.ask", func(msg *nats.Msg) { _ = msg.Respond(r.body) }); err != nil {
+		if _, err := nc.Subscribe("scatter.ask", func(msg *nats.Msg) { _ = msg.Respond(r.body) }); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -87,7 +87,7 @@ func (r *rig) scatter(b *testing.B, rounds int) []time.Duration {
 	took := make([]time.Duration, rounds)
 	for i := range took {
 		began := time.Now()
-		if err := r.nc.PublishRequest("bare.ask", inbox, r.body); err != nil {
+		if err := r.nc.PublishRequest("scatter.ask", inbox, r.body); err != nil {
 			b.Fatal(err)
 		}
 		for range broadcastListeners {
