@@ -68,6 +68,10 @@ func (f *fleet) run(id uuid.UUID, change func(*dispatcher.Config)) {
 			switch arg {
 			case "fail":
 				return "", errBroken
+			case "flaky":
+				if info.Attempt == 1 {
+					return "", errBroken
+				}
 			case "wait " + info.Dispatcher:
 				select {
 				case <-f.stop:
@@ -257,6 +261,17 @@ func TestBroadcastLate(t *testing.T) {
 		got = wait(f.story, f.toAll(whoami.Call("wait "+a).Timeout(5*time.Second).Within(10*time.Second)))
 		if failure := got[a].Failure; failure == nil || !errors.Is(failure, job.ErrTimeout) {
 			t.Errorf("reply of one who takes too long: %+v", got[a])
+		}
+	})
+}
+
+// TestBroadcastRetries has each copy tried again by itself.
+func TestBroadcastRetries(t *testing.T) {
+	muster(t, func(f *fleet) {
+		a, b := f.join(), f.join()
+		f.wants(wait(f.story, f.toAll(whoami.Call("flaky").Retry(job.Retry{Max: 1}))), a, b)
+		if n := len(f.diary.read()); n != 4 {
+			t.Errorf("%d attempts, want 4: %q", n, f.diary.read())
 		}
 	})
 }
