@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/asyncnats/asyncnats/job"
-	"github.com/asyncnats/asyncnats/kv"
 )
 
 // AddParts adds parts to a parallel or serial that is not over: they are its last
@@ -31,21 +30,10 @@ func (q *Queue) AddParts(ctx context.Context, id job.ID, nonce job.Nonce, name s
 		}
 	}
 	adding := adding{name: name, own: job.NewNonce(), calls: calls}
-	for {
-		err := q.addPartsOf(ctx, id, nonce, &adding)
-		again := kv.Unanswered(err) || errors.Is(err, ErrUnanswered)
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil || !again && !errors.Is(err, kv.ErrConflict):
-			return fmt.Errorf("%s: %w", step, err)
-		case again:
-			select {
-			case <-ctx.Done():
-			case <-time.After(tryPause):
-			}
-		}
+	if err := persist(ctx, func() error { return q.addPartsOf(ctx, id, nonce, &adding) }); err != nil {
+		return fmt.Errorf("%s: %w", step, err)
 	}
+	return nil
 }
 
 // adding is parts that are added to a composition.

@@ -94,21 +94,10 @@ func (q *Queue) AddCallback(ctx context.Context, id job.ID, nonce job.Nonce, cal
 		return fmt.Errorf("%s: %w", step, err)
 	}
 	callback.Added = job.NewNonce()
-	for {
-		err := q.addCallback(ctx, id, nonce, callback)
-		again := kv.Unanswered(err) || errors.Is(err, ErrUnanswered)
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil || !again && !errors.Is(err, kv.ErrConflict):
-			return fmt.Errorf("%s: %w", step, err)
-		case again:
-			select {
-			case <-ctx.Done():
-			case <-time.After(tryPause):
-			}
-		}
+	if err := persist(ctx, func() error { return q.addCallback(ctx, id, nonce, callback) }); err != nil {
+		return fmt.Errorf("%s: %w", step, err)
 	}
+	return nil
 }
 
 func (q *Queue) addCallback(ctx context.Context, id job.ID, nonce job.Nonce, callback job.Callback) error {

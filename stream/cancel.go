@@ -85,20 +85,12 @@ func (q *Queue) stop(ctx context.Context, id job.ID, nonce job.Nonce, how stoppi
 	ctx, cancel := withTimeout(ctx, putPatience)
 	defer cancel()
 	how.token = job.Token(rand.Uint64())
-	for {
-		stopped, err := q.stopOnce(ctx, id, nonce, &how)
-		retry := kv.Unanswered(err) || errors.Is(err, ErrUnanswered) || errors.Is(err, kv.ErrConflict)
-		if !retry || ctx.Err() != nil {
-			return stopped, err
-		}
-		if errors.Is(err, kv.ErrConflict) {
-			continue
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(tryPause):
-		}
-	}
+	var stopped Cancelled
+	err := persist(ctx, func() (err error) {
+		stopped, err = q.stopOnce(ctx, id, nonce, &how)
+		return err
+	})
+	return stopped, err
 }
 
 func (q *Queue) stopOnce(ctx context.Context, id job.ID, nonce job.Nonce, how *stopping) (Cancelled, error) {

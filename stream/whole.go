@@ -74,16 +74,23 @@ func (q *Queue) Advance(ctx context.Context, id job.ID, nonce job.Nonce, now tim
 func (q *Queue) advance(ctx context.Context, id job.ID, nonce job.Nonce, now time.Time, done ...int) error {
 	ctx, cancel := withTimeout(ctx, putPatience)
 	defer cancel()
-	for conflicts := 0; ; conflicts++ {
+	return persist(ctx, func() error {
 		w := &whole{q: q, id: id, nonce: nonce}
-		err := w.advance(ctx, now, done)
+		return w.advance(ctx, now, done)
+	})
+}
+
+// persist does something again and again while others change what it reads, or there
+// is no answer, until ctx ends. Those who are in each other's way, as who tell a whole
+// of parts that were completed together, rest a moment, of another length each.
+func persist(ctx context.Context, do func() error) error {
+	for conflicts := 0; ; conflicts++ {
+		err := do()
 		pause := tryPause
 		switch {
 		case ctx.Err() != nil:
 			return err
 		case errors.Is(err, kv.ErrConflict):
-			// Parts that were completed together are told by many: they get out of
-			// each other's way.
 			pause = rand.N(time.Millisecond << min(conflicts, 4))
 		case !kv.Unanswered(err) && !errors.Is(err, ErrUnanswered):
 			return err
@@ -207,14 +214,13 @@ func (w *whole) begin(ctx context.Context, now time.Time) error {
 	if w.record.Parts != nil { // some were added
 		parts = *w.record.Parts
 	}
-	if parts.Form == job.FormBroadcast {
+	if parts.Form == job.FormBroadcast { // whose call others may ask for later
 		var err error
 		if parts, err = w.q.address(ctx, w.id, parts); err != nil {
 			return err
 		}
-	}
-	if parts.Form != job.FormBroadcast { // the message has them; of a broadcast others may ask for it later
-		parts.Calls = nil
+	} else {
+		parts.Calls = nil // the message has them
 	}
 	w.record = w.q.recordOfMessage(w.message, w.spec, w.record)
 	w.record.State, w.record.Parts, w.record.Started = job.Waiting, &parts, now
