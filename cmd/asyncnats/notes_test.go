@@ -157,6 +157,7 @@ func TestJobAsk(t *testing.T) {
 	x := newTool(t, s.ClientURL())
 	x.ok("queue", "add", "default")
 	task, ready, held := asyncnats.Define[job.Value, asyncnats.None]("asked"), make(chan struct{}), make(chan struct{})
+	givenUp := make(chan struct{}) // closed when who asked what takes too long waits no more
 	staff(t, s, task.Handle(func(ctx context.Context, _ job.Value) (asyncnats.None, error) {
 		_, err := asyncnats.Answer(ctx, "sum", func(ctx context.Context, numbers []int) (map[string]int, error) {
 			sum := 0
@@ -168,6 +169,7 @@ func TestJobAsk(t *testing.T) {
 				return nil, errors.New("nothing to add")
 			case 13:
 				<-ctx.Done()
+				<-givenUp
 			}
 			return map[string]int{"sum": sum}, nil
 		})
@@ -190,6 +192,9 @@ func TestJobAsk(t *testing.T) {
 		"too slow":    {"", "", "wait longer with --timeout", []string{"[13]", "--timeout", "300ms"}, exitUnreachable},
 	} {
 		r := x.run(row.in, append([]string{"job", "ask", "one", "sum"}, row.args...)...)
+		if name == "too slow" {
+			close(givenUp)
+		}
 		if r.code != row.code || r.out != row.out {
 			t.Errorf("%s: %+v, want exit %d and %s", name, r, row.code, row.out)
 		}
