@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -11,7 +12,9 @@ import (
 )
 
 const (
-	// flowPause is how long a lane whose flow could not be set is left alone.
+	// flowPause is how long a lane whose flow could not be set is left alone, and
+	// after what time one that was set is looked at again: a process that makes the
+	// lane's consumer at the same moment may have undone it, see [stream.Queue.SetFlow].
 	flowPause = time.Second
 	// flowEvery is how often the flows are set again, since a lane's consumer
 	// may have been made since, or made again.
@@ -33,12 +36,13 @@ type flow struct {
 	lanes []stream.Lane
 	sizes map[string]int // by quota; -1 for one that does not limit how many run
 	set   map[stream.Lane]int
+	sure  map[stream.Lane]int // what was set, and set again a pause later
 }
 
 func newFlow(queue *stream.Queue, log *slog.Logger) *flow {
 	return &flow{
 		queue: queue, log: log.With("queue", queue.Name()), box: mailbox.New(),
-		sizes: make(map[string]int), set: make(map[stream.Lane]int),
+		sizes: make(map[string]int), set: make(map[stream.Lane]int), sure: make(map[stream.Lane]int),
 	}
 }
 
@@ -71,14 +75,24 @@ func (f *flow) run(ctx context.Context) {
 			return
 		case <-f.box.Ready():
 		case <-retry.C:
+			f.doubt()
 		case <-again.C:
 			clear(f.set)
 		}
 		f.box.Run()
-		if !f.step(ctx) {
+		if !f.step(ctx) || !maps.Equal(f.set, f.sure) {
 			retry.Reset(flowPause)
 		}
 	}
+}
+
+// doubt has what was set set once more.
+func (f *flow) doubt() {
+	maps.DeleteFunc(f.set, func(lane stream.Lane, n int) bool {
+		sure := f.sure[lane] == n
+		f.sure[lane] = n
+		return !sure
+	})
 }
 
 // step sets the flows that are not as they should be. It reports whether all

@@ -153,6 +153,25 @@ func TestFlowIsSetAgain(t *testing.T) {
 	})
 }
 
+// A process that makes the lane's consumer meanwhile sets it back to how it begins.
+func TestFlowThatIsUndoneAtOnce(t *testing.T) {
+	natstest.Run(t, func(t *testing.T, s *natstest.Server) {
+		f := newFlowing(t, s)
+		f.start()
+		f.add(gpu)
+		for _, size := range []int{5, 7} {
+			f.resized("gpu", size)
+			time.Sleep(10 * time.Millisecond)
+			f.wantFlow(gpu, 2*size)
+			if err := f.queue.SetFlow(t.Context(), gpu, 2); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(flowPause)
+			f.wantFlow(gpu, 2*size)
+		}
+	})
+}
+
 // What fails is tried again, and does not keep the other lanes from theirs.
 func TestFlowAfterAnError(t *testing.T) {
 	natstest.Run(t, func(t *testing.T, s *natstest.Server) {

@@ -16,6 +16,7 @@ func TestClusterKeepsTimers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("three servers in real time")
 	}
+	t.Parallel()
 	c := startCluster(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()

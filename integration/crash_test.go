@@ -17,6 +17,7 @@ import (
 // Two dispatcher processes share a backlog that a third process put: every
 // job is performed once, and both do their part.
 func TestProcessesShareJobs(t *testing.T) {
+	t.Parallel()
 	const count = 2000
 	_, url := startServer(t)
 	_, queue := connect(t, url, asyncnats.QueueConfig{})
@@ -58,6 +59,7 @@ func TestProcessesShareJobs(t *testing.T) {
 // A dispatcher process that dies with 20 jobs running loses none of them: all
 // end elsewhere within the ack wait and two seconds, with one outcome each.
 func TestKilledDispatcher(t *testing.T) {
+	t.Parallel()
 	const ackWait = 4 * time.Second
 	_, url := startServer(t)
 	_, queue := connect(t, url, asyncnats.QueueConfig{AckWait: ackWait})
@@ -96,6 +98,7 @@ func TestKilledDispatcher(t *testing.T) {
 // A dispatcher process that is stopped for longer than its lease and then goes
 // on is told so, and its late outcome is refused.
 func TestStoppedDispatcher(t *testing.T) {
+	t.Parallel()
 	const ackWait = 3 * time.Second
 	_, url := startServer(t)
 	_, queue := connect(t, url, asyncnats.QueueConfig{AckWait: ackWait})
@@ -138,6 +141,7 @@ func TestStoppedDispatcher(t *testing.T) {
 // A dispatcher process that is asked to stop lets the jobs go on that fit its
 // grace, hands the others back at once, and counts them as interrupted.
 func TestTerminatedDispatcher(t *testing.T) {
+	t.Parallel()
 	const ackWait = 30 * time.Second // longer than the test: no job may wait for it
 	_, url := startServer(t)
 	_, queue := connect(t, url, asyncnats.QueueConfig{AckWait: ackWait})

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -25,6 +24,7 @@ import (
 	"github.com/asyncnats/asyncnats"
 	"github.com/asyncnats/asyncnats/agents"
 	"github.com/asyncnats/asyncnats/dispatcher"
+	"github.com/asyncnats/asyncnats/internal/natstest"
 	"github.com/asyncnats/asyncnats/job"
 )
 
@@ -38,7 +38,7 @@ const (
 func TestMain(m *testing.M) {
 	switch role := os.Getenv(roleVariable); role {
 	case "":
-		wideParallel()
+		natstest.WideParallel()
 		os.Exit(m.Run())
 	case "server":
 		os.Exit(serverProcess())
@@ -51,17 +51,6 @@ func TestMain(m *testing.M) {
 	default:
 		fmt.Fprintln(os.Stderr, "unknown role", role)
 		os.Exit(2)
-	}
-}
-
-// wideParallel lets more parallel tests run at once than there are processors,
-// where the command line does not say how many: they wait for leases to end.
-func wideParallel() {
-	flag.Parse()
-	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
-	if !given {
-		_ = flag.Set("test.parallel", "16")
 	}
 }
 

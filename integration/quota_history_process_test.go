@@ -32,6 +32,7 @@ func TestQuotaHistoryOfProcesses(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for ack waits in real time")
 	}
+	t.Parallel()
 	eachSeed(t, max(1, *quotaSeeds/10), func(t *testing.T, seed uint64) {
 		_, url := startServer(t)
 		nc, err := nats.Connect(url)

@@ -73,6 +73,7 @@ func mostAtOnce(log []event, victim uuid.UUID, died time.Time) (most int) {
 // wait for one, takes nothing with it: all jobs end elsewhere, at no time more
 // at once than the quota allows, and nobody holds it in the end.
 func TestKilledHolder(t *testing.T) {
+	t.Parallel()
 	const ackWait, size = 3 * time.Second, 2
 	_, url := startServer(t)
 	_, queue := connect(t, url, asyncnats.QueueConfig{AckWait: ackWait})
@@ -113,6 +114,7 @@ func TestKilledHolder(t *testing.T) {
 // end, what they return is dropped, and nothing that it waited for starts there
 // again.
 func TestStoppedHolder(t *testing.T) {
+	t.Parallel()
 	const ackWait, size = 3 * time.Second, 10
 	_, url := startServer(t)
 	_, queue := connect(t, url, asyncnats.QueueConfig{AckWait: ackWait})

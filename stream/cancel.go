@@ -328,7 +328,7 @@ func (q *Queue) OnCancel(f func(job.Nonce) (here bool)) (stop func(), err error)
 // Pull takes a job back that nobody was given: it is removed, and leaves no
 // outcome. nonce is that of the job meant, or zero for whichever has the ID. It
 // returns [ErrAssigned] for a job that was given out, even if it was handed back
-// since, and [ErrNoJob] where there is none.
+// since, and [ErrNoJob] where there is none or its outcome is recorded.
 //
 // Its lane is paused meanwhile.
 func (q *Queue) Pull(ctx context.Context, id job.ID, nonce job.Nonce) (Stored, error) {
@@ -352,7 +352,7 @@ func (q *Queue) Pull(ctx context.Context, id job.ID, nonce job.Nonce) (Stored, e
 			return err
 		})
 		if err != nil {
-			return Stored{}, err
+			return Stored{}, q.orOver(ctx, id, spec.Nonce, step, err)
 		}
 		if removed {
 			q.DropDeadline(id, spec)

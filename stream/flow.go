@@ -9,6 +9,10 @@ import (
 // for any number. Setting is idempotent, and costs one request where nothing is
 // to be changed.
 //
+// A process that makes the lane's consumer at the same moment may undo it: of two
+// that ask the server for it, the second sets it anew (nats-server 2.15.2,
+// addConsumerWithAssignmentAndMode). So who sets a flow sets it again a little later.
+//
 // It keeps the jobs of a lane whose quota is full from being given out only to
 // wait. What a quota allows does not rest on it.
 func (q *Queue) SetFlow(ctx context.Context, lane Lane, n int) error {

@@ -179,18 +179,17 @@ func (q *Queue) consumer(ctx context.Context, lane Lane) (jetstream.ConsumerConf
 // else made is used as it is if it can serve, and refused with a [*ConfigError]
 // if not; it is never altered.
 //
-// So is one whose settings the server cannot write: it writes them when it is
-// asked for a consumer that it has, and gives out messages all the same. See
-// [unwritten].
+// It is looked for first. The server, asked to make a consumer that it has with the
+// same settings, sets it to those a moment later, and so undoes what [Queue.SetFlow]
+// did in between; it writes the settings too, which it may not be able to, though
+// the consumer serves.
 func (q *Queue) durable(ctx context.Context, step string, needed jetstream.ConsumerConfig) (jetstream.Consumer, error) {
-	consumer, err := q.ns.js.CreateConsumer(ctx, q.names.stream(), needed)
-	switch {
-	case errors.Is(err, jetstream.ErrConsumerExists):
+	consumer, err := q.ns.js.Consumer(ctx, q.names.stream(), needed.Durable)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		consumer, err = q.ns.js.CreateConsumer(ctx, q.names.stream(), needed)
+	}
+	if errors.Is(err, jetstream.ErrConsumerExists) {
 		consumer, err = q.ns.js.Consumer(ctx, q.names.stream(), needed.Durable)
-	case unwritten(err):
-		if found, missing := q.ns.js.Consumer(ctx, q.names.stream(), needed.Durable); missing == nil {
-			consumer, err = found, nil
-		}
 	}
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, fmt.Errorf("%s: %w", step, ErrNoQueue)

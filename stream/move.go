@@ -19,8 +19,8 @@ const movePause = 5 * time.Second
 
 // Move gives a pending job other quotas, sorted, and so another lane. It keeps
 // its ID and nonce, and comes last in the new lane. It returns [ErrNoJob] where
-// there is no such job, and [ErrAssigned] where a dispatcher was given it
-// already.
+// there is no such job or its outcome is recorded, and [ErrAssigned] where a
+// dispatcher was given it already.
 //
 // The lane is paused meanwhile, so that the job is not given out. A crash after
 // the new message is stored leaves both; the new one is marked as put again, so
@@ -58,7 +58,21 @@ func (q *Queue) Move(ctx context.Context, id job.ID, nonce job.Nonce, quotas []s
 	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(found.Sequence, 10))
 	// Should a schedule fire before it is removed, both are delivered, and the
 	// second to end is told that the job was reassigned.
-	return q.undisturbed(ctx, found, step, func() error { return q.replace(ctx, found, msg, step) })
+	err = q.undisturbed(ctx, found, step, func() error { return q.replace(ctx, found, msg, step) })
+	return q.orOver(ctx, id, nonce, step, err)
+}
+
+// orOver turns the answer that a job is assigned into [ErrNoJob] where it has completed, and its message is only still to
+// be acked: whoever has waited for its outcome is not told that it runs.
+func (q *Queue) orOver(ctx context.Context, id job.ID, nonce job.Nonce, step string, err error) error {
+	if !errors.Is(err, ErrAssigned) {
+		return err
+	}
+	record, _, found, lookErr := q.Record(ctx, id)
+	if lookErr != nil || !found || record.Nonce != nonce || !record.State.Final() {
+		return err
+	}
+	return fmt.Errorf("%s: %w: it is over", step, ErrNoJob)
 }
 
 // undisturbed calls f while nobody is given a job, provided that nobody was: else

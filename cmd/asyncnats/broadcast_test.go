@@ -14,6 +14,7 @@ import (
 // TestBroadcasts puts broadcasts from the command line, and shows what each dispatcher
 // replied.
 func TestBroadcasts(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t, nil)
 	x := newTool(t, s.ClientURL())
 	x.write("fail.sh", failScript)

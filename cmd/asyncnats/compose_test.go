@@ -15,6 +15,7 @@ import (
 // TestCompositions puts compositions and callbacks from the command line, and shows
 // their trees.
 func TestCompositions(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t, nil)
 	x := newTool(t, s.ClientURL())
 	x.write("fail.sh", failScript)

@@ -9,6 +9,7 @@ import (
 )
 
 func TestCron(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t, nil)
 	x := newTool(t, s.ClientURL())
 	x.ok("queue", "add", "default")

@@ -13,6 +13,7 @@ import (
 
 // Jobs that failed are listed, shown, put again and removed.
 func TestDead(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t, nil)
 	x := newTool(t, s.ClientURL())
 	x.ok("queue", "add", "default")

@@ -15,6 +15,7 @@ import (
 )
 
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	const files = 200
 	x := newTool(t, "nats://127.0.0.1:1")
 	for i := range files - 1 {
@@ -51,6 +52,7 @@ func TestDemo(t *testing.T) {
 
 // TestDemoQuota: what the demo says of its quota is what its handlers saw.
 func TestDemoQuota(t *testing.T) {
+	t.Parallel()
 	x := newTool(t, "")
 	for i := range 12 {
 		noise := make([]byte, packMost+1)
@@ -76,6 +78,7 @@ func TestGauge(t *testing.T) {
 }
 
 func TestDemoLimit(t *testing.T) {
+	t.Parallel()
 	x := newTool(t, "")
 	for _, name := range []string{"a", "b", "c"} {
 		x.write("files/"+name, name)

@@ -22,6 +22,7 @@ exit 7
 `
 
 func TestJobs(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t, nil)
 	x := newTool(t, s.ClientURL())
 	x.write("fail.sh", failScript)
@@ -172,6 +173,7 @@ func TestJobs(t *testing.T) {
 }
 
 func TestErrors(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t, nil)
 	x := newTool(t, s.ClientURL())
 	x.ok("queue", "add", "default")
@@ -291,6 +293,7 @@ func TestErrors(t *testing.T) {
 }
 
 func TestContext(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t, nil)
 	x := newTool(t, "")
 	x.write("nats/context/here.json", `{"url": "`+s.ClientURL()+`"}`)
@@ -307,6 +310,7 @@ func TestContext(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
+	t.Parallel()
 	x := newTool(t, "")
 	contains(t, x.ok("--help"), "queue info", "quota create", "--context=NAME", "Exit codes:")
 	contains(t, x.ok("put", "--help"), "--retry-interrupts", "asyncnats put text.count", "  3  the job failed")

@@ -36,6 +36,7 @@ func TestParseTime(t *testing.T) {
 
 // What is put for later can be looked at, cancelled and taken back.
 func TestLater(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t, nil)
 	x := newTool(t, s.ClientURL())
 	x.ok("queue", "add", "default")

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/asyncnats/asyncnats/internal/natstest"
 )
 
 // asTool in the environment makes the test binary the program itself.
@@ -20,6 +22,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asTool) != "" {
 		main()
 	}
+	natstest.WideParallel()
 	os.Exit(m.Run())
 }
 

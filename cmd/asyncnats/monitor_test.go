@@ -27,6 +27,7 @@ const (
 )
 
 func TestMonitor(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t, nil)
 	x := newTool(t, s.ClientURL())
 	open := x.barrier("proceed")

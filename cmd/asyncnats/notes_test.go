@@ -37,6 +37,7 @@ echo "$TRACEPARENT $BAGGAGE"
 // A command annotates the job that it performs, and is annotated from outside; who
 // watches the job sees it all.
 func TestAnnotations(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t, nil)
 	x := newTool(t, s.ClientURL())
 	x.env = append(x.env, "TOOL="+os.Args[0])
@@ -153,6 +154,7 @@ func staff(t *testing.T, s *natstest.Server, handlers ...job.Handler) {
 
 // A job written in Go answers what it is asked in JSON.
 func TestJobAsk(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t, nil)
 	x := newTool(t, s.ClientURL())
 	x.ok("queue", "add", "default")
@@ -204,6 +206,7 @@ func TestJobAsk(t *testing.T) {
 
 // On a pipe nothing is drawn; a line that is drawn is wiped.
 func TestProgressLine(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t, nil)
 	x := newTool(t, s.ClientURL())
 	x.ok("queue", "add", "default")

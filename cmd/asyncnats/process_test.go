@@ -14,6 +14,7 @@ import (
 )
 
 func TestServer(t *testing.T) {
+	t.Parallel()
 	x := newTool(t, "")
 	p := x.start("out", "server", "--listen", "127.0.0.1:0", "--store", "data", "--sync", "always")
 	x.env = append(x.env, "NATS_URL="+serverURL(p))
@@ -69,6 +70,7 @@ func (x *tool) gone(path string) <-chan error {
 // TestDispatchGrace: a command that runs when the dispatcher is told to stop
 // may end.
 func TestDispatchGrace(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t, nil)
 	x := newTool(t, s.ClientURL())
 	started, proceed := x.fifo("started"), x.fifo("proceed")
@@ -100,6 +102,7 @@ const deaf = `trap "" TERM; exec 3>alive; echo yes >&3; sleep 1000 & sleep 1000`
 // TestDispatchLeavesNothing: nothing that a command has started outlives the
 // dispatcher, whether it wants to or not.
 func TestDispatchLeavesNothing(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name, grace string
 		second      bool
@@ -141,6 +144,7 @@ func TestDispatchLeavesNothing(t *testing.T) {
 
 // TestDispatchTimeout: a job's timeout ends its command and all it started.
 func TestDispatchTimeout(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t, nil)
 	x := newTool(t, s.ClientURL())
 	alive := x.fifo("alive")

@@ -23,6 +23,7 @@ import (
 )
 
 func TestQuota(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t, nil)
 	x := newTool(t, s.ClientURL())
 	x.ok("queue", "add", "media")
@@ -76,6 +77,7 @@ gpu       2             0        0
 }
 
 func TestQuotaRate(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t, nil)
 	x := newTool(t, s.ClientURL())
 	x.ok("queue", "add", "media")

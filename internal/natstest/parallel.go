@@ -1,0 +1,14 @@
+package natstest
+
+import "flag"
+
+// WideParallel, called in TestMain, lets more parallel tests run at once than there are processors, where the command
+// line does not say how many: tests in real time mostly wait, for leases to end or for other processes.
+func WideParallel() {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		_ = flag.Set("test.parallel", "16")
+	}
+}
