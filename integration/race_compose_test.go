@@ -24,6 +24,7 @@ func TestOneWinnerOfComposition(t *testing.T) {
 	if testing.Short() {
 		t.Skip("thousands of jobs in real time")
 	}
+	t.Parallel()
 	quick := asyncnats.Define[time.Duration, string]("race.quick")
 	count := asyncnats.Define[asyncnats.Bound[string, asyncnats.Outcome[[]asyncnats.Outcome[string]]], asyncnats.None]("race.count")
 	single := asyncnats.Define[asyncnats.Bound[string, string], asyncnats.None]("race.single")

@@ -160,6 +160,11 @@ func (s *Server) options() *server.Options {
 		NoSigs:     true, // signal.Notify would start a goroutine that never ends
 		DontListen: !s.listen,
 	}
+	if !s.listen {
+		// Synced every two minutes of fake time, files would take a third of a test's time. What is written outlives the
+		// server; only a machine that loses power would notice, and no test does that.
+		o.SyncInterval = 1000 * time.Hour
+	}
 	if s.configure != nil {
 		s.configure(o)
 	}
