@@ -54,7 +54,6 @@ func mostWithin(instants []time.Time, window time.Duration) (most int) {
 // done, no window has more starts than the limit, counted by when the server stored
 // their grants, and the work takes little longer than the limit has it.
 func TestRateOfProcesses(t *testing.T) {
-	t.Parallel()
 	const (
 		ackWait = 3 * time.Second
 		size    = 20

@@ -401,15 +401,12 @@ func (q *Queue) putBatch(ctx context.Context, entries []Entry) error {
 		case err == nil:
 			return nil
 		case kv.Refused(err):
-			var stored bool
-			if stored, err = q.resolveBatch(ctx, entries); err == nil && stored {
-				return nil
-			}
+			entries, err = q.missing(ctx, entries)
 		case kv.Unanswered(err):
-			// The batch is atomic: one of its jobs stands for all.
-			if err = q.lost(ctx, entries[0], msgs[0].Subject, err); err == nil {
-				return nil
-			}
+			entries, err = q.unrecorded(ctx, entries, msgs[0].Subject, err)
+		}
+		if err == nil && len(entries) == 0 {
+			return nil
 		}
 		if err != nil && !errors.Is(err, errRepeat) {
 			return explain(q.conn(), fmt.Sprintf("put a batch of %d jobs", len(entries)), err, msgs[0].Subject)
@@ -430,13 +427,39 @@ func (q *Queue) distinct(entries []Entry) error {
 	return nil
 }
 
-// resolveBatch finds which entry of a refused batch exists already; the server
-// does not say.
-func (q *Queue) resolveBatch(ctx context.Context, entries []Entry) (stored bool, err error) {
-	for _, e := range entries {
-		if stored, err := q.resolve(ctx, e); stored || err != nil {
-			return stored, err
+// unrecorded returns the entries of a batch without an answer that are to be put again;
+// see [Queue.lost]. The first stands for all where it has no record. Where it has one, the
+// batch may have been stored, or it was put alone by somebody else.
+func (q *Queue) unrecorded(ctx context.Context, entries []Entry, subject string, why error) ([]Entry, error) {
+	if err := q.lost(ctx, entries[0], subject, why); err != nil {
+		return entries, err
+	}
+	var rest []Entry
+	for _, e := range entries[1:] {
+		switch err := q.lost(ctx, e, subject, why); {
+		case errors.Is(err, errRepeat):
+			rest = append(rest, e)
+		case err != nil:
+			return entries, err
 		}
 	}
-	return false, nil
+	return rest, nil
+}
+
+// missing returns the entries of a refused batch that are not stored; the server
+// does not say which was refused. Each is looked for: of a batch that another try has
+// stored all are there, but parts of a composition are put by whoever goes on with it,
+// some by one and some by another.
+func (q *Queue) missing(ctx context.Context, entries []Entry) ([]Entry, error) {
+	var rest []Entry
+	for _, e := range entries {
+		stored, err := q.resolve(ctx, e)
+		if err != nil {
+			return entries, err
+		}
+		if !stored {
+			rest = append(rest, e)
+		}
+	}
+	return rest, nil
 }

@@ -123,3 +123,19 @@ func TestPutManyFreedIDs(t *testing.T) {
 		wantMessages(t, q, len(again))
 	})
 }
+
+// The parts of a composition are put by whoever goes on with it: where one was put
+// by somebody else, alone, the others are put all the same.
+func TestPutManySomeOfThemAgain(t *testing.T) {
+	for there := range 3 {
+		inBubble(t, func(t *testing.T, _ *natstest.Server, q *Queue) {
+			entries := entriesOf(3)
+			put(t, q, entries[there])
+			stored, err := q.PutMany(t.Context(), entries)
+			if stored != len(entries) || err != nil {
+				t.Errorf("stored %d, %v", stored, err)
+			}
+			wantMessages(t, q, len(entries))
+		})
+	}
+}

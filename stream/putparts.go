@@ -111,7 +111,8 @@ func (w *whole) notePut(ctx context.Context, upTo int, done []int) (over bool, e
 	}
 }
 
-// reread reads the record again. over says that the whole waits no more.
+// reread reads the record again, which others have written: they may put the same
+// parts. over says that the whole waits no more.
 func (w *whole) reread(ctx context.Context) (over bool, err error) {
 	now := &whole{q: w.q, id: w.id}
 	found, err := now.read(ctx)
@@ -121,7 +122,7 @@ func (w *whole) reread(ctx context.Context) (over bool, err error) {
 	if !found || now.record.Nonce != w.nonce || now.record.State != job.Waiting {
 		return true, nil
 	}
-	w.record, w.revision = now.record, now.revision
+	w.record, w.revision, w.again = now.record, now.revision, true
 	return false, nil
 }
 

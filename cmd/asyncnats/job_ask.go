@@ -41,8 +41,6 @@ func (c *jobAskCmd) Run(ctx context.Context, a *app) error {
 		return usagef("question: %w", err)
 	}
 	question.Encoding = job.JSON // so that the answer is JSON, too
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
-	defer cancel()
 	client, disconnect, err := a.client(ctx, "job ask")
 	if err != nil {
 		return err
@@ -52,6 +50,8 @@ func (c *jobAskCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
 	answer, err := asyncnats.Ask[job.Value](ctx, j, c.Name, question)
 	if errors.Is(err, asyncnats.ErrUnanswered) && ctx.Err() != nil {
 		return fmt.Errorf("%w: wait longer with --timeout", err)
