@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -33,6 +34,9 @@ import (
 const (
 	roleVariable   = "ASYNCNATS_TEST_ROLE"
 	configVariable = "ASYNCNATS_TEST_CONFIG"
+	// profileVariable, set by whoever runs a benchmark, is the port at which the server's
+	// process gives profiles; see docs/performance.md.
+	profileVariable = "ASYNCNATS_TEST_PPROF"
 )
 
 func TestMain(m *testing.M) {
@@ -157,8 +161,9 @@ func serverProcess() int {
 	if err := json.Unmarshal([]byte(os.Getenv(configVariable)), &c); err != nil {
 		return fail(err)
 	}
+	profile, _ := strconv.Atoi(os.Getenv(profileVariable)) // 0 for none
 	s, err := server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: c.Port, JetStream: true, StoreDir: c.Store, NoSigs: true, NoLog: true,
+		Host: "127.0.0.1", Port: c.Port, JetStream: true, StoreDir: c.Store, NoSigs: true, NoLog: true, ProfPort: profile,
 	})
 	if err != nil {
 		return fail(err)

@@ -13,7 +13,7 @@ import (
 // EncodeSpec writes the body of a job's message.
 func EncodeSpec(s Spec) ([]byte, error) {
 	s.At, s.Begin, s.Deadline = s.At.UTC(), s.Begin.UTC(), s.Deadline.UTC()
-	data, err := encode(s)
+	data, err := appendSpec(make([]byte, 0, specSize(&s)), &s)
 	if err != nil {
 		return nil, fmt.Errorf("encode job: %w", err)
 	}
@@ -76,6 +76,10 @@ func decodeSpec(body []byte, priority Priority) (Spec, error) {
 		return Spec{}, fmt.Errorf("it is neither a msgpack map nor a JSON object, but %.40q: the least is {}", body)
 	}
 	var spec Spec
+	if scanSpec(body, &spec) {
+		return spec, nil
+	}
+	spec = Spec{}
 	if err := unpack(body, &spec, strict); err != nil {
 		var id identity
 		_ = unpack(body, &id, lenient)
@@ -115,7 +119,7 @@ func isJSON(body []byte) bool {
 // EncodeRecord writes a record.
 func EncodeRecord(r Record) ([]byte, error) {
 	r.Put, r.Started, r.Ended, r.Due = r.Put.UTC(), r.Started.UTC(), r.Ended.UTC(), r.Due.UTC()
-	data, err := encode(r)
+	data, err := appendRecord(make([]byte, 0, recordSize(&r)), &r)
 	if err != nil {
 		return nil, fmt.Errorf("encode record: %w", err)
 	}
@@ -143,6 +147,17 @@ func DecodeRecord(data []byte) (Record, error) {
 		r.Past[i].At = r.Past[i].At.UTC()
 	}
 	return r, nil
+}
+
+// specSize and recordSize are how many bytes are enough for most.
+func specSize(s *Spec) int { return 192 + len(s.Task) + len(s.By) + len(s.Arg.Data) }
+
+func recordSize(r *Record) int {
+	size := 320 + len(r.Task) + len(r.By)
+	if r.Outcome != nil {
+		size += len(r.Outcome.Result.Data)
+	}
+	return size
 }
 
 func encode(v any) ([]byte, error) {
