@@ -31,6 +31,15 @@ func Answered(answer *nats.Msg) (revision uint64, err error) {
 	if answer.Header.Get("Status") == "503" {
 		return 0, jetstream.ErrNoStreamResponse
 	}
+	if sequence, ok := stored(answer.Data); ok {
+		return sequence, nil
+	}
+	revision, err = acknowledged(answer)
+	return revision, conflict(err)
+}
+
+// acknowledged reads the server's answer to a publish.
+func acknowledged(answer *nats.Msg) (sequence uint64, err error) {
 	var ack struct {
 		Stream   string              `json:"stream"`
 		Sequence uint64              `json:"seq"`
@@ -41,7 +50,7 @@ func Answered(answer *nats.Msg) (revision uint64, err error) {
 	}
 	switch {
 	case ack.Error != nil:
-		return 0, conflict(ack.Error)
+		return 0, ack.Error
 	case ack.Stream == "" || ack.Sequence == 0:
 		return 0, jetstream.ErrInvalidJSAck
 	}

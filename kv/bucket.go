@@ -222,7 +222,7 @@ func (b *Bucket[T]) DeleteFor(ctx context.Context, key string, revision uint64, 
 	if marker != Forever {
 		msg.Header.Set(jetstream.MsgTTLHeader, ttlHeader(marker))
 	}
-	if _, err := b.js.PublishMsg(ctx, msg); err != nil {
+	if _, err := Publish(ctx, b.js, msg); err != nil {
 		return fmt.Errorf("delete %s of %s: %w", key, b.name, conflict(err))
 	}
 	return nil
@@ -235,11 +235,11 @@ func (b *Bucket[T]) put(ctx context.Context, key string, value T, revision uint6
 	if err != nil {
 		return 0, fmt.Errorf("write %s of %s: %w", key, b.name, err)
 	}
-	ack, err := b.js.PublishMsg(ctx, msg)
+	revision, err = Publish(ctx, b.js, msg)
 	if err != nil {
 		return 0, fmt.Errorf("write %s of %s: %w", key, b.name, conflict(err))
 	}
-	return ack.Sequence, nil
+	return revision, nil
 }
 
 // write makes the message of a value.

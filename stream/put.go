@@ -239,7 +239,7 @@ func (q *Queue) resolve(ctx context.Context, e Entry) (stored bool, err error) {
 func (q *Queue) publish(ctx context.Context, msg *nats.Msg) error {
 	try, cancel := context.WithTimeout(ctx, tryPatience)
 	defer cancel()
-	_, err := q.ns.js.PublishMsg(try, msg)
+	_, err := kv.Publish(try, q.ns.js, msg)
 	if tooLarge(err) {
 		return &TooLargeError{What: "job", Size: payload(msg), Max: q.maxMsgSize}
 	}
