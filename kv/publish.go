@@ -34,21 +34,35 @@ func Publish(ctx context.Context, js jetstream.JetStream, msg *nats.Msg) (sequen
 	return ack.Sequence, nil
 }
 
-// stored reads {"stream":"NAME", "seq":N}, which is what a server says that stored a
-// message. ok is false for any other answer, be it that the message is stored or not.
+// stored reads {"stream":"NAME","seq":N}, with a domain in the middle or not, which is
+// what a server says that stored a message. ok is false for any other answer, be it
+// that the message is stored or not.
 func stored(answer []byte) (sequence uint64, ok bool) {
-	rest, ok := bytes.CutPrefix(answer, []byte(`{"stream":"`))
+	rest, ok := textField(answer, `{"stream":"`)
 	if !ok {
 		return 0, false
 	}
-	stream, rest, ok := bytes.Cut(rest, []byte(`", "seq":`))
-	if !ok || len(stream) == 0 || bytes.IndexByte(stream, '"') >= 0 {
+	if domain, named := textField(rest, `,"domain":"`); named {
+		rest = domain
+	}
+	digits, ok := bytes.CutPrefix(rest, []byte(`,"seq":`))
+	if !ok {
 		return 0, false
 	}
-	digits, ok := bytes.CutSuffix(rest, []byte("}"))
-	if !ok {
+	if digits, ok = bytes.CutSuffix(digits, []byte("}")); !ok {
 		return 0, false
 	}
 	sequence, err := strconv.ParseUint(string(digits), 10, 64)
 	return sequence, err == nil && sequence > 0
+}
+
+// textField skips a field with the text that follows it, which is not empty and has
+// nothing to unquote.
+func textField(answer []byte, field string) (rest []byte, ok bool) {
+	rest, ok = bytes.CutPrefix(answer, []byte(field))
+	end := bytes.IndexAny(rest, `"\\`)
+	if !ok || end <= 0 || rest[end] != '"' {
+		return answer, false
+	}
+	return rest[end+1:], true
 }
