@@ -75,7 +75,9 @@ type Runner struct {
 	stopped              bool          // takes no more
 	intake               context.Context
 	work                 context.Context
+	idle                 []worker // those without a job
 
+	over   chan struct{} // closed when Run returns
 	jobs   jobSet
 	leases leaseSet
 }
@@ -105,7 +107,7 @@ func NewRunner(c Config) *Runner {
 	if c.Observe == nil {
 		c.Observe = func(Report) {}
 	}
-	r := &Runner{config: c, log: logger(c, c.Log), trace: logger(c, c.Trace), box: mailbox.New(), size: c.Agent.Places()}
+	r := &Runner{config: c, log: logger(c, c.Log), trace: logger(c, c.Trace), box: mailbox.New(), size: c.Agent.Places(), over: make(chan struct{})}
 	r.order.Store(&Order{Agent: c.Agent})
 	return r
 }
@@ -147,6 +149,7 @@ func (r *Runner) Trouble() string {
 // intake must end no later than work does, or at once after it.
 func (r *Runner) Run(intake, work context.Context) {
 	r.intake, r.work = intake, work
+	defer close(r.over)
 	stop, cut := intake.Done(), work.Done()
 	var abandon <-chan time.Time
 	wake := time.NewTimer(0)
@@ -397,15 +400,6 @@ func (r *Runner) ended(s *laneState, p *stream.Pull, err error) {
 	if err != nil && s.tap != nil {
 		r.reopen(s, fmt.Errorf("pull: %w", err))
 	}
-}
-
-func (r *Runner) start(lease *stream.Lease) {
-	r.running++
-	began := time.Now()
-	go func() {
-		r.perform(lease)
-		r.leavePlace(began)
-	}()
 }
 
 // ran takes a place back from a job that had it for so long.

@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -342,4 +343,29 @@ func awaitFake(s *story, done func() bool) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	s.Fatal("waited in vain")
+}
+
+// A handler that ends its goroutine (runtime.Goexit, as t.FailNow does) leaves its job
+// to the next attempt, and its place to other jobs.
+func TestHandlerThatEndsItsGoroutine(t *testing.T) {
+	tell(t, func(s *story) {
+		var starts atomic.Int32
+		quits := asyncnats.Define[asyncnats.None, string]("story.quits")
+		handler := quits.Handle(func(context.Context, asyncnats.None) (string, error) {
+			if starts.Add(1) == 1 {
+				runtime.Goexit()
+			}
+			return "done", nil
+		})
+		s.dispatch(shouters(dispatcher.Config{Handlers: []job.Handler{handler}, Agents: []agents.Agent{{Name: "main", Size: 1}}}))
+		began := time.Now()
+		j := put(s, quits.Call(asyncnats.None{}))
+		awaitFake(s, func() bool { return starts.Load() == 1 })
+		if wait(s, put(s, shout.Call("hello"))); time.Since(began) > time.Second {
+			s.Errorf("its place was free after %v", time.Since(began))
+		}
+		if wait(s, j) != "done" {
+			s.Error("it was not done")
+		}
+	})
 }

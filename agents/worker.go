@@ -1,0 +1,55 @@
+package agents
+
+import (
+	"time"
+
+	"github.com/asyncnats/asyncnats/stream"
+)
+
+// worker is a goroutine that performs one job after another. A new one for each job
+// would grow its stack anew for each, which takes a tenth of the time that a
+// job without work takes.
+type worker chan *stream.Lease
+
+// start gives a job a worker, and its place.
+func (r *Runner) start(lease *stream.Lease) {
+	r.running++
+	if n := len(r.idle); n > 0 {
+		w := r.idle[n-1]
+		r.idle = r.idle[:n-1]
+		w <- lease
+		return
+	}
+	w := make(worker, 1)
+	w <- lease
+	go r.serve(w)
+}
+
+// serve performs the jobs that a worker is given until the runner is over.
+func (r *Runner) serve(w worker) {
+	for {
+		select {
+		case lease := <-w:
+			r.serveOne(lease, w)
+		case <-r.over:
+			return
+		}
+	}
+}
+
+// serveOne performs a job, and gives back its place and the worker. The place comes
+// back also where the handler ends its goroutine (runtime.Goexit), and the worker with it.
+func (r *Runner) serveOne(lease *stream.Lease, w worker) {
+	began, whole := time.Now(), false
+	defer func() {
+		took := time.Since(began)
+		r.box.Post(func() {
+			r.ran(took)
+			if whole {
+				r.idle = append(r.idle, w)
+			}
+		})
+	}()
+	r.perform(lease)
+	whole = true
+}
