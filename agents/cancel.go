@@ -100,7 +100,7 @@ func (a *attempt) pay(again bool) {
 	}
 	queue := a.runner.config.Queue
 	for {
-		record := a.last
+		record := *a.last
 		err := a.exchange(func(ctx context.Context) (err error) {
 			record.Called, err = queue.PutCallbacks(ctx, a.lease.ID, a.spec, record, again)
 			return err

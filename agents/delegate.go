@@ -54,7 +54,7 @@ func (a *attempt) delegate(call job.Call) {
 		a.decided(err)
 		return
 	}
-	a.last = record
+	a.last = &record
 	a.runner.trace.Debug("job waits for another", "job", a.lease.ID, "task", a.lease.Lane.Task, "attempt", a.us.Number, "for", call.Task)
 	a.park()
 }

@@ -53,7 +53,7 @@ func (a *attempt) finish(outcome job.Outcome) {
 		a.decided(err)
 		return
 	case record.State == job.Callbacks:
-		a.last = record
+		a.last = &record
 		a.pay(false)
 	default:
 		a.conclude(record)
@@ -211,7 +211,7 @@ func (a *attempt) writeRecord(build func() job.Record) (job.Record, error) {
 			return record, err
 		}
 		if done, err := a.inTheWay(record); done {
-			return a.last, nil
+			return *a.last, nil
 		} else if err != nil {
 			return record, err
 		}
@@ -227,14 +227,14 @@ func (a *attempt) inTheWay(ours job.Record) (done bool, err error) {
 	case err != nil:
 		return false, err
 	case found && record.Nonce == ours.Nonce && record.Attempt.Same(a.us) && record.State == ours.State:
-		a.last, a.revision = record, revision // with callbacks that were added since
+		a.last, a.revision = &record, revision // with callbacks that were added since
 		return true, nil
 	case found && record.Nonce == ours.Nonce && record.Attempt.Same(a.us), // callbacks were added since
 		found && record.Nonce == ours.Nonce && record.State == job.Pending:
-		a.last, a.revision = record, revision
+		a.last, a.revision = &record, revision
 		return false, nil
 	case found && record.Nonce == ours.Nonce && record.State == job.Callbacks && record.Stopped() && ours.State != job.Active:
-		a.last, a.revision = record, revision
+		a.last, a.revision = &record, revision
 		return false, errCancelled
 	case found && record.Nonce == ours.Nonce && !record.Attempt.Same(a.us) && ours.State == job.Active:
 		return false, kv.ErrConflict

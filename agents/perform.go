@@ -34,7 +34,7 @@ type attempt struct {
 	outcome *job.Outcome
 	lost    bool
 
-	last     job.Record     // the job's record as we saw it; of another job or the zero Record, where it has none
+	last     *job.Record    // the job's record as we saw it, which may be of another job; nil for none
 	revision uint64         // of the job's record as we wrote or saw it; 0 for none
 	tally    job.Tally      // of the attempts before this one
 	ticket   *quotas.Ticket // nil where no slot is needed, or was asked for
@@ -145,7 +145,7 @@ func (a *attempt) settle(next step) (run bool) {
 			a.log("job left to be delivered again: its slots cannot be given back", err)
 			return false
 		}
-		if a.bury(a.last) {
+		if a.bury(*a.last) {
 			a.end()
 		}
 	case stepAbort:
@@ -162,7 +162,7 @@ func (a *attempt) settle(next step) (run bool) {
 	case stepWait:
 		a.park()
 	case stepSchedule:
-		a.postpone(a.last)
+		a.postpone(*a.last)
 	case stepDrop:
 		a.ack()
 	case stepLeave:
@@ -188,7 +188,7 @@ func (a *attempt) peek() (next step, record job.Record, found bool) {
 		return stepLeave, record, false
 	}
 	next, a.tally = resume(a.spec, a.us, record, found, a.late())
-	a.last, a.revision = record, revision
+	a.last, a.revision = &record, revision
 	if next == stepRun && a.early() {
 		next = stepEarly
 	}
@@ -199,7 +199,7 @@ func (a *attempt) peek() (next step, record job.Record, found bool) {
 }
 
 // known reports whether the record that was seen is this job's.
-func (a *attempt) known() bool { return a.last.Nonce == a.spec.Nonce }
+func (a *attempt) known() bool { return a.last != nil && a.last.Nonce == a.spec.Nonce }
 
 // begin looks at the job's record and, where the job is to be run, writes that
 // this attempt has begun.

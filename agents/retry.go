@@ -51,7 +51,11 @@ func (a *attempt) late() bool { return !a.inTime(a.now()) }
 // expired is the Failure of a job whose deadline passed before it began, or
 // before it was to be run again.
 func (a *attempt) expired() *job.Failure {
-	return job.Expired(a.spec.Deadline, a.begun.Load() || a.known(), a.last.Past)
+	var past []job.Failure
+	if a.last != nil {
+		past = a.last.Past
+	}
+	return job.Expired(a.spec.Deadline, a.begun.Load() || a.known(), past)
 }
 
 // runAgain has the job run again when it is due, or at once. failure is why, nil

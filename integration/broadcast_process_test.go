@@ -113,7 +113,6 @@ func TestManyBroadcasts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
-	t.Parallel()
 	const dispatchers = 8
 	_, url := startServer(t)
 	_, queue := connect(t, url, asyncnats.QueueConfig{})

@@ -25,7 +25,6 @@ func TestClusterLosesAWorkerAndALeader(t *testing.T) {
 	if testing.Short() {
 		t.Skip("three servers in real time")
 	}
-	t.Parallel()
 	const count = 300
 	c := startCluster(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 45*time.Second)

@@ -108,7 +108,6 @@ func TestClusterLosesALeader(t *testing.T) {
 	if testing.Short() {
 		t.Skip("three servers in real time")
 	}
-	t.Parallel()
 	const count = 2000
 	c := startCluster(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)

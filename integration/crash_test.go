@@ -17,7 +17,6 @@ import (
 // Two dispatcher processes share a backlog that a third process put: every
 // job is performed once, and both do their part.
 func TestProcessesShareJobs(t *testing.T) {
-	t.Parallel()
 	const count = 2000
 	_, url := startServer(t)
 	_, queue := connect(t, url, asyncnats.QueueConfig{})
@@ -141,7 +140,6 @@ func TestStoppedDispatcher(t *testing.T) {
 // A dispatcher process that is asked to stop lets the jobs go on that fit its
 // grace, hands the others back at once, and counts them as interrupted.
 func TestTerminatedDispatcher(t *testing.T) {
-	t.Parallel()
 	const ackWait = 30 * time.Second // longer than the test: no job may wait for it
 	_, url := startServer(t)
 	_, queue := connect(t, url, asyncnats.QueueConfig{AckWait: ackWait})

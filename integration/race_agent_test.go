@@ -23,7 +23,6 @@ func TestRemovalAndClaim(t *testing.T) {
 	if testing.Short() {
 		t.Skip("many agents in real time")
 	}
-	t.Parallel()
 	_, url := startServer(t)
 	nc, queue := connect(t, url, asyncnats.QueueConfig{})
 	var mu sync.Mutex

@@ -33,7 +33,6 @@ func TestOneWinner(t *testing.T) {
 	if testing.Short() {
 		t.Skip("thousands of jobs in real time")
 	}
-	t.Parallel()
 	var ran sync.Map // by ID
 	again := asyncnats.Define[time.Duration, string]("race.again")
 	quick := asyncnats.Define[time.Duration, string]("race.quick")

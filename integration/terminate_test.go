@@ -17,7 +17,6 @@ import (
 // of being handed back. No job fails by it, nor is interrupted more than once, and
 // a job keeps its slot on its way from one process to the other.
 func TestTerminatedWithFiftyJobs(t *testing.T) {
-	t.Parallel()
 	const (
 		half    = 25
 		slots   = 10

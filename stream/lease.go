@@ -114,37 +114,47 @@ func (l *Lease) Extend(ctx context.Context) error {
 // each extension it calls look, whose error also ends it and goes to lost:
 // there the holder sees whether somebody else writes about the job.
 //
-// stop ends the keeping; what was begun when it is called may still call lost.
+// stop, called once, ends the keeping; what was begun when it is called may still call lost.
 // A lease that is stopped within a third of its ack wait costs no request and
 // no goroutine.
 func (l *Lease) Keep(ctx context.Context, look func(context.Context) error, lost func(error)) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
+	stopped := make(chan struct{})
 	timer := time.AfterFunc(l.Remaining()-l.ackWait*2/3+leaseMargin, func() {
-		if err := l.keep(ctx, look); err != nil {
+		if err := l.keep(ctx, stopped, look); err != nil {
 			lost(err)
 		}
 	})
 	return func() {
 		timer.Stop()
-		cancel()
+		close(stopped)
 	}
 }
 
-func (l *Lease) keep(ctx context.Context, look func(context.Context) error) error {
+func (l *Lease) keep(ctx context.Context, stopped <-chan struct{}, look func(context.Context) error) error {
+	over := func() bool {
+		select {
+		case <-stopped:
+			return true
+		default:
+			return ctx.Err() != nil
+		}
+	}
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-stopped:
+			return nil
 		case <-pause.C:
 		}
 		err := l.Extend(ctx)
 		switch {
-		case ctx.Err() != nil:
+		case over():
 			return nil
 		case err == nil:
-			if err := look(ctx); err != nil && ctx.Err() == nil {
+			if err := look(ctx); err != nil && !over() {
 				return err
 			}
 			pause.Reset(l.ackWait / 3)

@@ -260,6 +260,9 @@ func (q *Queue) publishAll(ctx context.Context, msgs []*nats.Msg) error {
 // tooLarge reports whether a write was refused for its size, by the client or
 // by the stream.
 func tooLarge(err error) bool {
+	if err == nil {
+		return false
+	}
 	var refused *jetstream.APIError
 	return errors.Is(err, nats.ErrMaxPayload) ||
 		errors.As(err, &refused) && refused.ErrorCode == jetstream.JSErrCodeStreamMessageExceedsMaximum
