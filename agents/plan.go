@@ -11,9 +11,11 @@ const (
 	// into the others.
 	probeEvery = 100 * time.Millisecond
 	// prefetchFor is how much work an agent takes in advance, so that its
-	// places do not stand empty for a round trip. Jobs longer than that are
-	// not taken in advance: they would wait here while others could run them.
-	prefetchFor = 2 * time.Millisecond
+	// places do not stand empty for a round trip; it is about how long a job
+	// waits here that was taken in advance. Jobs longer than that are not: others
+	// could run them meanwhile. The time that a job takes includes the write of its
+	// outcome, some milliseconds under load.
+	prefetchFor = 5 * time.Millisecond
 	// keepFor is how long a place is kept for a lane whose jobs name quotas, when
 	// it is looked into: the server does not say that it has none.
 	keepFor = 5 * time.Millisecond

@@ -349,10 +349,10 @@ func TestPrefetch(t *testing.T) {
 	}{
 		"nothing known": {64, 0, 0},
 		"jobs that take no time: as many as size": {64, 10 * time.Microsecond, 64},
-		"a few milliseconds: some":                {64, 4 * time.Millisecond, 32},
+		"a few milliseconds: some":                {64, 10 * time.Millisecond, 32},
 		"long jobs: none":                         {64, time.Second, 0},
 		"one place, short jobs":                   {1, time.Millisecond, 1},
-		"one place, jobs that exceed the round":   {1, 3 * time.Millisecond, 0},
+		"one place, jobs that exceed the round":   {1, 6 * time.Millisecond, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := prefetch(row.size, row.took); got != row.want {
