@@ -17,8 +17,8 @@ race: ## Run the tests with the race detector
 	go test -race ./...
 
 .PHONY: bench
-bench: ## Compare with the bare JetStream loop, in one run
-	go test ./integration -run '^$$' -bench . -benchtime 20000x
+bench: ## Compare with the bare JetStream loop: medians of five runs, as a table and in bench.json
+	go run ./integration/bench -json bench.json
 
 .PHONY: quota-history
 quota-history: ## Check 200 random histories of quotas, with deaths

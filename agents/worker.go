@@ -6,6 +6,10 @@ import (
 	"github.com/asyncnats/asyncnats/stream"
 )
 
+// restingWorkers is how many workers without a job an agent keeps at least, where it has
+// had as many; it keeps no more than perform a job.
+const restingWorkers = 4
+
 // worker is a goroutine that performs one job after another. A new one for each job
 // would grow its stack anew for each, which takes a tenth of the time that a
 // job without work takes.
@@ -29,7 +33,10 @@ func (r *Runner) start(lease *stream.Lease) {
 func (r *Runner) serve(w worker) {
 	for {
 		select {
-		case lease := <-w:
+		case lease, more := <-w:
+			if !more {
+				return
+			}
 			r.serveOne(lease, w)
 		case <-r.over:
 			return
@@ -46,10 +53,19 @@ func (r *Runner) serveOne(lease *stream.Lease, w worker) {
 		r.box.Post(func() {
 			r.ran(took)
 			if whole {
-				r.idle = append(r.idle, w)
+				r.rest(w)
 			}
 		})
 	}()
 	r.perform(lease)
 	whole = true
+}
+
+// rest keeps a worker for another job, or ends it.
+func (r *Runner) rest(w worker) {
+	r.idle = append(r.idle, w)
+	for n := len(r.idle); n > max(restingWorkers, r.running); n-- {
+		close(r.idle[n-1])
+		r.idle = r.idle[:n-1]
+	}
 }

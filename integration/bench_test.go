@@ -3,7 +3,9 @@ package integration
 import (
 	"context"
 	"fmt"
+	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
@@ -29,26 +31,27 @@ const benchConcurrency = 64
 
 // rig is a server process with our queue and a bare stream of the same kind.
 type rig struct {
-	nc    *nats.Conn
-	js    jetstream.JetStream
-	queue *asyncnats.Queue
-	bare  jetstream.Stream
-	kv    jetstream.KeyValue
-	body  []byte
-	n     int // names bare messages
+	server *process
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	queue  *asyncnats.Queue
+	bare   jetstream.Stream
+	kv     jetstream.KeyValue
+	body   []byte
+	n      int // names bare messages
 }
 
 func newRig(b *testing.B) *rig {
-	_, url := startServer(b)
+	server, url := startServer(b)
 	nc, queue := connect(b, url, asyncnats.QueueConfig{})
 	js, err := jetstream.New(nc)
 	if err != nil {
 		b.Fatal(err)
 	}
-	r := &rig{nc: nc, js: js, queue: queue}
+	r := &rig{server: server, nc: nc, js: js, queue: queue}
 	r.bare, err = js.CreateStream(b.Context(), jetstream.StreamConfig{
 		Name: "BARE", Subjects: []string{"bare.>"}, Retention: jetstream.WorkQueuePolicy,
-		AllowDirect: true, MaxConsumers: -1,
+		AllowDirect: true, AllowAtomicPublish: true, MaxConsumers: -1,
 	})
 	if err != nil {
 		b.Fatal(err)
@@ -161,9 +164,11 @@ func BenchmarkDrain(b *testing.B) {
 			r := newRig(b)
 			n := max(b.N, 1)
 			r.fillBare(b, n)
-			bare := r.drainBare(b, n, keep == job.KeepDefault)
+			var bare, ours float64
+			r.perJob(b, "bare", n, func() { bare = r.drainBare(b, n, keep == job.KeepDefault) })
 			r.fillOurs(b, n, noop.Call(asyncnats.None{}).Keep(keep))
-			report(b, r.drainOurs(b, n), bare)
+			r.perJob(b, "ours", n, func() { ours = r.drainOurs(b, n) })
+			report(b, ours, bare)
 		})
 	}
 }
@@ -333,7 +338,12 @@ func BenchmarkBacklog(b *testing.B) {
 		return took[:n]
 	}
 	few := claim(max(short, 2*n))
-	many := claim(max(long, 2*n))
+	serverBefore, clientBefore := resident(r.server.Process.Pid), resident(os.Getpid())
+	r.fillOurs(b, max(long, 2*n), noop.Call(asyncnats.None{}))
+	debug.FreeOSMemory()
+	b.ReportMetric(resident(r.server.Process.Pid)-serverBefore, "1M-server-MB")
+	b.ReportMetric(max(0, resident(os.Getpid())-clientBefore), "1M-client-MB")
+	many := claim(0)
 	b.ReportMetric(micro(few, 50), "1k-p50-µs")
 	b.ReportMetric(micro(many, 50), "1M-p50-µs")
 	b.ReportMetric(micro(many, 50)/micro(few, 50), "ratio-p50")

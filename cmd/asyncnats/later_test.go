@@ -43,7 +43,7 @@ func TestLater(t *testing.T) {
 	contains(t, x.ok("put", "mail.send", `{"to":"ada"}`, "--in", "1h", "--within", "10m", "--retry", "5", "--retry-min", "2s", "--id", "one"), "one")
 	contains(t, x.ok("put", "mail.send", "2", "--at", "2099-01-01T00:00:00Z", "--unique", "ada"), "mail=send/ada")
 	contains(t, x.ok("job", "ls"), "due in", "one", "mail=send/ada")
-	contains(t, x.ok("job", "show", "one"), "pending", "due", ", in 1h")
+	contains(t, x.ok("job", "show", "one"), "pending", "due", ", in ")
 	var shown view
 	x.json(&shown, "job", "show", "mail=send/ada")
 	if !shown.Due.Equal(time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)) {
