@@ -16,6 +16,9 @@ const (
 	// could run them meanwhile. The time that a job takes includes the write of its
 	// outcome, some milliseconds under load.
 	prefetchFor = 5 * time.Millisecond
+	// pullLeast is how many jobs that take no time are asked of a lane at once where
+	// many lanes have work: a pull costs the server more than a delivery.
+	pullLeast = 32
 	// keepFor is how long a place is kept for a lane whose jobs name quotas, when
 	// it is looked into: the server does not say that it has none.
 	keepFor = 5 * time.Millisecond
@@ -223,7 +226,7 @@ func (p *pulls) takeTurns(rank, hot int) {
 			asked = p.look(at)
 		default:
 			if asked = !lane.asked; asked {
-				p.ask(at, (p.room+hot-1)/hot, false)
+				p.ask(at, p.share(hot), false)
 			}
 			hot--
 		}
@@ -231,6 +234,16 @@ func (p *pulls) takeTurns(rank, hot int) {
 			p.next = (at + 1) % len(p.lanes)
 		}
 	}
+}
+
+// share is how many jobs one of so many hot lanes is asked for. Where jobs take no
+// time it is several, and the lanes that get none now have their turn soon.
+func (p *pulls) share(hot int) int {
+	jobs := (p.room + hot - 1) / hot
+	if p.prefetch == p.size {
+		jobs = max(jobs, min(p.room, pullLeast))
+	}
+	return jobs
 }
 
 // debt counts the jobs that were taken before those of lanes that come later,

@@ -66,7 +66,7 @@ func BenchmarkPutAndDrain(b *testing.B) {
 		<-putting
 		return float64(n) / time.Since(began).Seconds()
 	}
-	bare := both(func(n int) { r.batchBare(b, n) }, func() { r.drainBare(b, n, true) })
+	bare := both(func(n int) { r.batchBare(b, n) }, func() { r.drainBare(b, n, true, "job") })
 	ours := both(
 		func(n int) {
 			calls := slices.Repeat([]asyncnats.Call[asyncnats.None]{noop.Call(asyncnats.None{})}, n)
@@ -79,13 +79,21 @@ func BenchmarkPutAndDrain(b *testing.B) {
 	report(b, ours, bare)
 }
 
-// BenchmarkTasks drains a backlog of jobs of several tasks by one dispatcher; the ratio
-// is to its rate with one task in the same run.
+// BenchmarkTasks drains a backlog of jobs of several tasks by one dispatcher, beside as
+// many bare consumers. to-one and bare-to-one compare with one task in the same run.
 func BenchmarkTasks(b *testing.B) {
 	for _, tasks := range []int{10, 100} {
 		b.Run(fmt.Sprintf("tasks=%d", tasks), func(b *testing.B) {
 			r := newRig(b)
 			n := max(b.N, tasks)
+			lanes := make([]string, tasks)
+			for i := range lanes {
+				lanes[i] = fmt.Sprintf("task%d", i)
+			}
+			r.fillBare(b, n, "job")
+			bareOne := r.drainBare(b, n, true, "job")
+			r.fillBare(b, n, lanes...)
+			bare := r.drainBare(b, n, true, lanes...)
 			r.fillOurs(b, n, noop.Call(asyncnats.None{}))
 			one := r.drainOurs(b, n)
 
@@ -113,10 +121,9 @@ func BenchmarkTasks(b *testing.B) {
 			}
 			many := float64(n) / time.Since(began).Seconds()
 			stop()
-			b.ReportMetric(many, "jobs/s")
-			b.ReportMetric(one, "one-task/s")
-			b.ReportMetric(many/one, "ratio")
-			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(many/one, "to-one")
+			b.ReportMetric(bare/bareOne, "bare-to-one")
+			report(b, many, bare)
 		})
 	}
 }

@@ -74,18 +74,21 @@ func newRig(b *testing.B) *rig {
 }
 
 // message is a bare message like those of our jobs.
-func (r *rig) message() *nats.Msg {
+func (r *rig) message() *nats.Msg { return r.messageOn("job") }
+
+// messageOn is one on a lane of that name.
+func (r *rig) messageOn(lane string) *nats.Msg {
 	r.n++
-	msg := nats.NewMsg("bare.job." + strconv.Itoa(r.n))
+	msg := nats.NewMsg("bare." + lane + "." + strconv.Itoa(r.n))
 	msg.Data = r.body
 	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, "0")
 	return msg
 }
 
-// fillBare stores n bare messages.
-func (r *rig) fillBare(b *testing.B, n int) {
+// fillBare stores n bare messages, on lanes in turn.
+func (r *rig) fillBare(b *testing.B, n int, lanes ...string) {
 	for i := range n {
-		if _, err := r.js.PublishMsgAsync(r.message(), jetstream.WithStallWait(10*time.Second)); err != nil {
+		if _, err := r.js.PublishMsgAsync(r.messageOn(lanes[i%len(lanes)]), jetstream.WithStallWait(10*time.Second)); err != nil {
 			b.Fatal(err)
 		}
 		if i == n-1 {
@@ -163,9 +166,9 @@ func BenchmarkDrain(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			r := newRig(b)
 			n := max(b.N, 1)
-			r.fillBare(b, n)
+			r.fillBare(b, n, "job")
 			var bare, ours float64
-			r.perJob(b, "bare", n, func() { bare = r.drainBare(b, n, keep == job.KeepDefault) })
+			r.perJob(b, "bare", n, func() { bare = r.drainBare(b, n, keep == job.KeepDefault, "job") })
 			r.fillOurs(b, n, noop.Call(asyncnats.None{}).Keep(keep))
 			r.perJob(b, "ours", n, func() { ours = r.drainOurs(b, n) })
 			report(b, ours, bare)
@@ -174,20 +177,23 @@ func BenchmarkDrain(b *testing.B) {
 }
 
 // drainBare pulls, writes a record where wanted, and acks.
-func (r *rig) drainBare(b *testing.B, n int, record bool) float64 {
-	consumer, err := r.bare.CreateConsumer(b.Context(), jetstream.ConsumerConfig{
-		Durable: "drain", FilterSubject: "bare.job.*", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: -1,
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
+func (r *rig) drainBare(b *testing.B, n int, record bool, lanes ...string) float64 {
 	messages := make(chan jetstream.Msg, 2*benchConcurrency)
 	began := time.Now()
-	consuming, err := consumer.Consume(func(msg jetstream.Msg) { messages <- msg }, jetstream.PullMaxMessages(2*benchConcurrency))
-	if err != nil {
-		b.Fatal(err)
+	for _, lane := range lanes {
+		consumer, err := r.bare.CreateOrUpdateConsumer(b.Context(), jetstream.ConsumerConfig{
+			Durable: lane, FilterSubject: "bare." + lane + ".*", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: -1,
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		consuming, err := consumer.Consume(func(msg jetstream.Msg) { messages <- msg },
+			jetstream.PullMaxMessages(max(4, 2*benchConcurrency/len(lanes))))
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer consuming.Stop()
 	}
-	defer consuming.Stop()
 	var group sync.WaitGroup
 	for i := range benchConcurrency {
 		group.Go(func() {
