@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -79,7 +78,8 @@ func (r *rig) message() *nats.Msg { return r.messageOn("job") }
 // messageOn is one on a lane of that name.
 func (r *rig) messageOn(lane string) *nats.Msg {
 	r.n++
-	msg := nats.NewMsg("bare." + lane + "." + strconv.Itoa(r.n))
+	// As long as a subject of ours: the server keeps each in a tree.
+	msg := nats.NewMsg(fmt.Sprintf("bare.default.%s.bench=noop.%036d", lane, r.n))
 	msg.Data = r.body
 	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, "0")
 	return msg
@@ -182,7 +182,7 @@ func (r *rig) drainBare(b *testing.B, n int, record bool, lanes ...string) float
 	began := time.Now()
 	for _, lane := range lanes {
 		consumer, err := r.bare.CreateOrUpdateConsumer(b.Context(), jetstream.ConsumerConfig{
-			Durable: lane, FilterSubject: "bare." + lane + ".*", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: -1,
+			Durable: lane, FilterSubject: "bare.default." + lane + ".*.*", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: -1,
 		})
 		if err != nil {
 			b.Fatal(err)
@@ -257,7 +257,7 @@ func BenchmarkIdle(b *testing.B) {
 	n := max(b.N, 10)
 
 	consumer, err := r.bare.CreateConsumer(b.Context(), jetstream.ConsumerConfig{
-		Durable: "idle", FilterSubject: "bare.job.*", AckPolicy: jetstream.AckExplicitPolicy,
+		Durable: "idle", FilterSubject: "bare.default.job.*.*", AckPolicy: jetstream.AckExplicitPolicy,
 	})
 	if err != nil {
 		b.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -338,40 +339,98 @@ func (q *Queue) message(e Entry, extra int) (*nats.Msg, error) {
 // others were not, except after [ErrUnanswered], where the batch that follows
 // may have been. Each batch is repeated as Put repeats a job.
 func (q *Queue) PutMany(ctx context.Context, entries []Entry) (stored int, err error) {
-	for len(entries) > 0 {
-		batch, err := q.nextBatch(entries)
-		if err != nil {
-			return stored, fmt.Errorf("put job %d: %w", stored, err)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for b := range q.batches(ctx, entries) {
+		if b.err != nil {
+			return stored, fmt.Errorf("put job %d: %w", stored, b.err)
 		}
-		if err := q.putBatch(ctx, batch); err != nil {
+		if err := q.putBatch(ctx, b); err != nil {
 			return stored, err
 		}
-		stored += len(batch)
-		entries = entries[len(batch):]
+		stored += len(b.entries)
+	}
+	if stored < len(entries) {
+		return stored, explain(q.conn(), fmt.Sprintf("put job %d", stored), ctx.Err())
 	}
 	return stored, nil
 }
 
+// batch is jobs that are stored together.
+type batch struct {
+	entries []Entry
+	msgs    []*nats.Msg
+	err     error // of the first entry after it that cannot be put
+}
+
+// batches makes batches of entries, one while the one before is stored, until there is
+// an error or ctx ends.
+func (q *Queue) batches(ctx context.Context, entries []Entry) <-chan batch {
+	made := make(chan batch)
+	go func() {
+		defer close(made)
+		for len(entries) > 0 {
+			b := q.nextBatch(entries)
+			if b.err == nil {
+				b.msgs, b.err = q.messagesOf(ctx, b.entries)
+			}
+			select {
+			case made <- b:
+			case <-ctx.Done():
+				return
+			}
+			if b.err != nil {
+				return
+			}
+			entries = entries[len(b.entries):]
+		}
+	}()
+	return made
+}
+
 // nextBatch returns the first entries, prepared, that are stored as up to MaxBatch
 // messages; one at least.
-func (q *Queue) nextBatch(entries []Entry) ([]Entry, error) {
-	var batch []Entry
+func (q *Queue) nextBatch(entries []Entry) (b batch) {
 	size := 0
 	for _, e := range entries {
 		e, err := q.prepared(e)
 		if err != nil {
-			return nil, err
+			return batch{err: err}
 		}
-		if size += e.size(); size > MaxBatch && len(batch) > 0 {
+		if size += e.size(); size > MaxBatch && len(b.entries) > 0 {
 			break
 		}
-		batch = append(batch, e)
+		b.entries = append(b.entries, e)
 	}
-	return batch, nil
+	return b
+}
+
+// messagesOf makes the messages of a batch, and registers its lanes. There are none for
+// a single entry, which is put by itself.
+func (q *Queue) messagesOf(ctx context.Context, entries []Entry) (msgs []*nats.Msg, err error) {
+	if len(entries) == 1 {
+		return nil, nil
+	}
+	for i, e := range entries {
+		err := e.check()
+		if err == nil {
+			err = q.registerOf(ctx, e)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("job %d of the batch: %w", i, err)
+		}
+		made, err := q.messages(e, true)
+		if err != nil {
+			return nil, fmt.Errorf("job %d of the batch: %w", i, err)
+		}
+		msgs = append(msgs, made...)
+	}
+	return msgs, nil
 }
 
 // putBatch stores one batch, wholly or not at all.
-func (q *Queue) putBatch(ctx context.Context, entries []Entry) error {
+func (q *Queue) putBatch(ctx context.Context, b batch) error {
+	entries, msgs := b.entries, b.msgs
 	if len(entries) == 1 {
 		return q.Put(ctx, entries[0])
 	}
@@ -380,22 +439,7 @@ func (q *Queue) putBatch(ctx context.Context, entries []Entry) error {
 	if err := q.distinct(entries); err != nil {
 		return fmt.Errorf("put a batch of %d jobs: %w", len(entries), err)
 	}
-	for again := false; ; again = true {
-		var msgs []*nats.Msg
-		for i, e := range entries {
-			e.Spec.Again = e.Spec.Again || again
-			if err := e.check(); err != nil {
-				return fmt.Errorf("put job %d of the batch: %w", i, err)
-			}
-			if err := q.registerOf(ctx, e); err != nil {
-				return fmt.Errorf("put job %d of the batch: %w", i, err)
-			}
-			made, err := q.messages(e, true)
-			if err != nil {
-				return fmt.Errorf("put job %d of the batch: %w", i, err)
-			}
-			msgs = append(msgs, made...)
-		}
+	for {
 		err := q.setDeadlines(ctx, entries...)
 		if err == nil {
 			err = q.publishAll(ctx, msgs)
@@ -414,7 +458,22 @@ func (q *Queue) putBatch(ctx context.Context, entries []Entry) error {
 		if err != nil && !errors.Is(err, errRepeat) {
 			return explain(q.conn(), fmt.Sprintf("put a batch of %d jobs", len(entries)), err, msgs[0].Subject)
 		}
+		if entries = again(entries); len(entries) == 1 {
+			return q.Put(ctx, entries[0])
+		}
+		if msgs, err = q.messagesOf(ctx, entries); err != nil {
+			return fmt.Errorf("put a batch of %d jobs: %w", len(entries), err)
+		}
 	}
+}
+
+// again marks entries as put again, and leaves those that are given as they are.
+func again(entries []Entry) []Entry {
+	marked := slices.Clone(entries)
+	for i := range marked {
+		marked[i].Spec.Again = true
+	}
+	return marked
 }
 
 // distinct reports an ID that occurs twice. The server checks each message of a
