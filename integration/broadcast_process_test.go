@@ -105,7 +105,7 @@ func startedBy(log, dispatcher string, id job.ID) bool {
 	return false
 }
 
-var manyBroadcasts = flag.Int("broadcasts", 160, "how many broadcasts are put; CI puts a thousand")
+var manyBroadcasts = flag.Int("broadcasts", 80, "how many broadcasts are put; CI puts a thousand")
 
 // Of many broadcasts to eight dispatchers none is lost, and none is performed twice
 // by any of them.

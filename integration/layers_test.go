@@ -22,6 +22,8 @@ var layers = map[string][]string{
 	"":              {"job", "stream", "quotas", "internal/instance", "internal/roster"},
 	"cmd/asyncnats": {"", "job", "kv", "stream", "quotas", "agents", "dispatcher"},
 	"integration":   {},
+	// Runs the benchmarks of integration, as a program.
+	"integration/bench": {},
 	// The one goroutine that owns a state, and those who have it do something.
 	"internal/mailbox": {},
 	// When something recurs.
