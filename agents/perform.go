@@ -115,7 +115,8 @@ func (a *attempt) perform(ctx context.Context, invalid error) {
 	a.begun.Store(true)
 	a.runner.jobs.add(a)
 	defer a.runner.jobs.remove(a)
-	defer a.observe()()
+	a.observe(false)
+	defer a.observe(true)
 	result, err := a.run(ctx)
 	call, delegates := job.Delegated(err)
 	switch cause := context.Cause(ctx); {

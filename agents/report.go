@@ -26,15 +26,14 @@ type Report struct {
 	Reassigned bool
 }
 
-// observe reports that the attempt begins. over reports that it has ended.
-func (a *attempt) observe() (over func()) {
+// observe reports that the attempt begins or, when over is set, that it has ended.
+func (a *attempt) observe(over bool) {
 	report := Report{
 		Queue: a.runner.config.Queue.Name(), Agent: a.us.Agent, ID: a.lease.ID, Task: a.lease.Lane.Task, Arg: a.spec.Arg,
 		Quotas: a.lease.Lane.Quotas(), Priority: a.lease.Lane.Priority, Attempt: a.us, Started: a.began,
 	}
-	a.runner.config.Observe(report)
-	return func() {
+	if over {
 		report.Ended, report.Outcome, report.Reassigned = time.Now(), a.outcome, a.lost
-		a.runner.config.Observe(report)
 	}
+	a.runner.config.Observe(report)
 }

@@ -79,7 +79,12 @@ func decodeSpec(body []byte, priority Priority) (Spec, error) {
 	if scanSpec(body, &spec) {
 		return spec, nil
 	}
-	spec = Spec{}
+	return unpackSpec(body)
+}
+
+// unpackSpec reads any body that is msgpack.
+func unpackSpec(body []byte) (Spec, error) {
+	var spec Spec
 	if err := unpack(body, &spec, strict); err != nil {
 		var id identity
 		_ = unpack(body, &id, lenient)

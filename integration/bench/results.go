@@ -1,10 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"os"
 	"os/exec"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,7 +32,7 @@ type Machine struct {
 // String describes the machine in a line.
 func (m Machine) String() string {
 	return strings.Join([]string{
-		m.CPU, strconv.Itoa(m.Processors) + " processors", m.System, m.Go, "nats-server " + m.Server, "commit " + m.Commit,
+		m.CPU, strconv.Itoa(m.Processors) + " processors", m.System, m.Go, "nats-server " + m.Server, "commit " + cmp.Or(m.Commit, "unknown"),
 	}, ", ")
 }
 
@@ -48,12 +48,8 @@ func machine() Machine {
 	if out, err := exec.Command("go", "list", "-m", "-f", "{{.Version}}", "github.com/nats-io/nats-server/v2").Output(); err == nil {
 		m.Server = strings.TrimSpace(string(out))
 	}
-	if build, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range build.Settings {
-			if s.Key == "vcs.revision" {
-				m.Commit = s.Value[:min(len(s.Value), 12)]
-			}
-		}
+	if out, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output(); err == nil {
+		m.Commit = strings.TrimSpace(string(out))
 	}
 	return m
 }
