@@ -2,8 +2,8 @@ package natstest
 
 import "flag"
 
-// WideParallel, called in TestMain, lets more parallel tests run at once than there are processors, where the command
-// line does not say how many: tests in real time mostly wait, for leases to end or for other processes.
+// WideParallel lets more parallel tests run at once than there are processors, where the command line does not say how
+// many: tests in real time mostly wait, for leases to end or for other processes. It is to be called in TestMain.
 func WideParallel() {
 	flag.Parse()
 	given := false
