@@ -110,6 +110,29 @@ func TestScanSpec(t *testing.T) {
 	}
 }
 
+// What is out of the ordinary is left to the msgpack package.
+func TestScanSpecLeaves(t *testing.T) {
+	const usual = "\x82\xa1v\x01\xa4task\xa1a"
+	if !scanSpec([]byte(usual), new(Spec)) {
+		t.Fatal("the usual body is not read by hand")
+	}
+	for name, body := range map[string]string{
+		"a key twice":         "\x83\xa1v\x01\xa4task\xa1a\xa4task\xa1b",
+		"an unknown key":      "\x83\xa1v\x01\xa4task\xa1a\xa1x\x01",
+		"bytes too many":      usual + "\x00",
+		"cut off":             usual[:len(usual)-1],
+		"a number for text":   "\x82\xa1v\x01\xa4task\x01",
+		"a part of a value":   "\x82\xa1v\x01\xa3arg\x82\xa3enc\xa4json\xa3enc\xa4json",
+		"a list":              "\x92\x01\xa1a",
+		"a nonce of 15 bytes": "\x82\xa1v\x01\xa5nonce\xc4\x0f123456789012345",
+		"nothing":             "",
+	} {
+		if scanSpec([]byte(body), new(Spec)) {
+			t.Errorf("%s: read by hand", name)
+		}
+	}
+}
+
 // sameScan checks a body that can be read by hand, and reports whether it can.
 func sameScan(t *testing.T, body []byte) bool {
 	t.Helper()
