@@ -42,6 +42,17 @@ func (f *fieldsOf) key(name string) {
 	f.data = appendString(f.data, name)
 }
 
+// inner writes a field that is a map itself.
+func (f *fieldsOf) inner(name string, write func(*fieldsOf)) {
+	f.key(name)
+	in := newFields(f.data)
+	write(&in)
+	var err error
+	if f.data, err = in.end(); f.err == nil {
+		f.err = err
+	}
+}
+
 func (f *fieldsOf) text(name, s string) {
 	f.key(name)
 	f.data = appendString(f.data, s)
@@ -109,28 +120,26 @@ func (f *fieldsOf) valueIfAny(name string, v Value) {
 	if v.Encoding == "" && len(v.Data) == 0 {
 		return
 	}
-	f.key(name)
-	inner := newFields(f.data)
-	inner.textIfAny("enc", string(v.Encoding))
-	if len(v.Data) > 0 {
-		inner.key("data")
-		inner.data = appendBytes(inner.data, v.Data)
-	}
-	f.data, _ = inner.end()
+	f.inner(name, func(in *fieldsOf) {
+		in.textIfAny("enc", string(v.Encoding))
+		if len(v.Data) > 0 {
+			in.key("data")
+			in.data = appendBytes(in.data, v.Data)
+		}
+	})
 }
 
 func (f *fieldsOf) parentIfAny(name string, p *Parent) {
 	if p == nil {
 		return
 	}
-	f.key(name)
-	inner := newFields(f.data)
-	inner.text("queue", p.Queue)
-	inner.text("id", string(p.ID))
-	inner.nonce("nonce", p.Nonce)
-	inner.boolIfAny("callback", p.Callback)
-	inner.numberIfAny("number", int64(p.Number))
-	f.data, _ = inner.end()
+	f.inner(name, func(in *fieldsOf) {
+		in.text("queue", p.Queue)
+		in.text("id", string(p.ID))
+		in.nonce("nonce", p.Nonce)
+		in.boolIfAny("callback", p.Callback)
+		in.numberIfAny("number", int64(p.Number))
+	})
 }
 
 // other writes what is not written by hand; set says that it is not empty.
@@ -184,8 +193,13 @@ func appendRecord(data []byte, r *Record) ([]byte, error) {
 	f.priorityIfAny("priority", r.Priority)
 	f.textIfAny("to", r.To)
 	f.text("state", string(r.State))
-	f.key("attempt")
-	f.data = appendAttempt(f.data, r.Attempt)
+	f.inner("attempt", func(in *fieldsOf) {
+		in.number("n", int64(r.Attempt.Number))
+		in.key("token")
+		in.data = appendUint(in.data, uint64(r.Attempt.Token))
+		in.text("dispatcher", r.Attempt.Dispatcher)
+		in.text("agent", r.Attempt.Agent)
+	})
 	f.numberIfAny("errors", int64(r.Errors))
 	f.numberIfAny("interrupts", int64(r.Interrupts))
 	f.numberIfAny("snoozes", int64(r.Snoozes))
@@ -197,31 +211,16 @@ func appendRecord(data []byte, r *Record) ([]byte, error) {
 	f.other("parts", r.Parts != nil, r.Parts)
 	f.parentIfAny("parent", r.Parent)
 	if r.Outcome != nil {
-		f.key("outcome")
-		inner := newFields(f.data)
-		inner.valueIfAny("result", r.Outcome.Result)
-		inner.other("failure", r.Outcome.Failure != nil, r.Outcome.Failure)
-		f.data, inner.err = inner.end()
-		if f.err == nil {
-			f.err = inner.err
-		}
+		f.inner("outcome", func(in *fieldsOf) {
+			in.valueIfAny("result", r.Outcome.Result)
+			in.other("failure", r.Outcome.Failure != nil, r.Outcome.Failure)
+		})
 	}
 	f.textIfAny("by", r.By)
 	f.timeIfAny("put", r.Put)
 	f.timeIfAny("started", r.Started)
 	f.timeIfAny("ended", r.Ended)
 	return f.end()
-}
-
-func appendAttempt(data []byte, a Attempt) []byte {
-	f := newFields(data)
-	f.number("n", int64(a.Number))
-	f.key("token")
-	f.data = appendUint(f.data, uint64(a.Token))
-	f.text("dispatcher", a.Dispatcher)
-	f.text("agent", a.Agent)
-	data, _ = f.end()
-	return data
 }
 
 func appendUint(data []byte, n uint64) []byte {

@@ -31,15 +31,20 @@ func Answered(answer *nats.Msg) (revision uint64, err error) {
 	if answer.Header.Get("Status") == "503" {
 		return 0, jetstream.ErrNoStreamResponse
 	}
-	if sequence, ok := stored(answer.Data); ok {
-		return sequence, nil
-	}
 	revision, err = acknowledged(answer)
 	return revision, conflict(err)
 }
 
 // acknowledged reads the server's answer to a publish.
 func acknowledged(answer *nats.Msg) (sequence uint64, err error) {
+	if sequence, ok := stored(answer.Data); ok {
+		return sequence, nil
+	}
+	return decoded(answer)
+}
+
+// decoded reads any answer to a publish.
+func decoded(answer *nats.Msg) (sequence uint64, err error) {
 	var ack struct {
 		Stream   string              `json:"stream"`
 		Sequence uint64              `json:"seq"`

@@ -17,9 +17,6 @@ func Publish(ctx context.Context, js jetstream.JetStream, msg *nats.Msg) (sequen
 	if _, bounded := ctx.Deadline(); bounded {
 		answer, err := js.Conn().RequestMsgWithContext(ctx, msg)
 		if err == nil {
-			if sequence, ok := stored(answer.Data); ok {
-				return sequence, nil
-			}
 			return acknowledged(answer)
 		}
 		if !errors.Is(err, nats.ErrNoResponders) {

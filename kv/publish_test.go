@@ -37,7 +37,7 @@ func TestStored(t *testing.T) {
 		if got != want {
 			t.Errorf("%s: %d, want %d", answer, got, want)
 		}
-		if slow, err := acknowledged(&nats.Msg{Data: []byte(answer)}); ok && (err != nil || slow != got) {
+		if slow, err := decoded(&nats.Msg{Data: []byte(answer)}); ok && (err != nil || slow != got) {
 			t.Errorf("%s: %d, and %d by encoding/json, %v", answer, got, slow, err)
 		}
 	}
