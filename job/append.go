@@ -42,13 +42,17 @@ func (f *fieldsOf) key(name string) {
 	f.data = appendString(f.data, name)
 }
 
-// inner writes a field that is a map itself.
-func (f *fieldsOf) inner(name string, write func(*fieldsOf)) {
+// begin begins a field that is a map itself, and close completes it. It is no function
+// that takes one: that would allocate, for each job.
+func (f *fieldsOf) begin(name string) fieldsOf {
 	f.key(name)
-	in := newFields(f.data)
-	write(&in)
-	var err error
-	if f.data, err = in.end(); f.err == nil {
+	return newFields(f.data)
+}
+
+func (f *fieldsOf) close(in *fieldsOf) {
+	data, err := in.end()
+	f.data = data
+	if f.err == nil {
 		f.err = err
 	}
 }
@@ -120,26 +124,26 @@ func (f *fieldsOf) valueIfAny(name string, v Value) {
 	if v.Encoding == "" && len(v.Data) == 0 {
 		return
 	}
-	f.inner(name, func(in *fieldsOf) {
-		in.textIfAny("enc", string(v.Encoding))
-		if len(v.Data) > 0 {
-			in.key("data")
-			in.data = appendBytes(in.data, v.Data)
-		}
-	})
+	in := f.begin(name)
+	in.textIfAny("enc", string(v.Encoding))
+	if len(v.Data) > 0 {
+		in.key("data")
+		in.data = appendBytes(in.data, v.Data)
+	}
+	f.close(&in)
 }
 
 func (f *fieldsOf) parentIfAny(name string, p *Parent) {
 	if p == nil {
 		return
 	}
-	f.inner(name, func(in *fieldsOf) {
-		in.text("queue", p.Queue)
-		in.text("id", string(p.ID))
-		in.nonce("nonce", p.Nonce)
-		in.boolIfAny("callback", p.Callback)
-		in.numberIfAny("number", int64(p.Number))
-	})
+	in := f.begin(name)
+	in.text("queue", p.Queue)
+	in.text("id", string(p.ID))
+	in.nonce("nonce", p.Nonce)
+	in.boolIfAny("callback", p.Callback)
+	in.numberIfAny("number", int64(p.Number))
+	f.close(&in)
 }
 
 // other writes what is not written by hand; set says that it is not empty.
@@ -193,13 +197,13 @@ func appendRecord(data []byte, r *Record) ([]byte, error) {
 	f.priorityIfAny("priority", r.Priority)
 	f.textIfAny("to", r.To)
 	f.text("state", string(r.State))
-	f.inner("attempt", func(in *fieldsOf) {
-		in.number("n", int64(r.Attempt.Number))
-		in.key("token")
-		in.data = appendUint(in.data, uint64(r.Attempt.Token))
-		in.text("dispatcher", r.Attempt.Dispatcher)
-		in.text("agent", r.Attempt.Agent)
-	})
+	in := f.begin("attempt")
+	in.number("n", int64(r.Attempt.Number))
+	in.key("token")
+	in.data = appendUint(in.data, uint64(r.Attempt.Token))
+	in.text("dispatcher", r.Attempt.Dispatcher)
+	in.text("agent", r.Attempt.Agent)
+	f.close(&in)
 	f.numberIfAny("errors", int64(r.Errors))
 	f.numberIfAny("interrupts", int64(r.Interrupts))
 	f.numberIfAny("snoozes", int64(r.Snoozes))
@@ -211,10 +215,10 @@ func appendRecord(data []byte, r *Record) ([]byte, error) {
 	f.other("parts", r.Parts != nil, r.Parts)
 	f.parentIfAny("parent", r.Parent)
 	if r.Outcome != nil {
-		f.inner("outcome", func(in *fieldsOf) {
-			in.valueIfAny("result", r.Outcome.Result)
-			in.other("failure", r.Outcome.Failure != nil, r.Outcome.Failure)
-		})
+		in := f.begin("outcome")
+		in.valueIfAny("result", r.Outcome.Result)
+		in.other("failure", r.Outcome.Failure != nil, r.Outcome.Failure)
+		f.close(&in)
 	}
 	f.textIfAny("by", r.By)
 	f.timeIfAny("put", r.Put)
