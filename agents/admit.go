@@ -3,6 +3,7 @@ package agents
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/asyncnats/asyncnats/job"
@@ -13,10 +14,13 @@ import (
 // admission is a job that names quotas and has no place yet, as its runner
 // counts it. It is owned by the runner's loop.
 type admission struct {
-	runner *Runner
-	lane   *laneState
-	claims context.Context // ends when nothing is to be taken from the lane any more
-	stage  stage
+	runner  *Runner
+	lane    *laneState
+	claims  context.Context // ends when nothing is to be taken from the lane any more
+	relief  bool            // it was taken from a full lane
+	stage   stage
+	ticket  *quotas.Ticket // once it is queued
+	swapped chan struct{}  // closed when another waits in its place
 }
 
 type stage int
@@ -30,28 +34,39 @@ const (
 	outside
 )
 
-func (e *admission) move(to stage) {
-	if e.stage == outside {
-		return
-	}
-	e.count(-1)
-	e.stage = to
-	e.count(1)
+// arrive counts a job that was delivered.
+func (s *laneState) arrive(r *Runner, relief bool) *admission {
+	r.entering++
+	return &admission{runner: r, lane: s, claims: s.claims, relief: relief, swapped: make(chan struct{})}
 }
 
-func (e *admission) count(n int) {
-	switch e.stage {
-	case entering:
-		e.runner.entering += n
-	case queued:
-		e.lane.queued += n
+func (e *admission) move(to stage) {
+	if e.stage == outside || e.stage == to {
+		return
+	}
+	if e.stage == entering {
+		e.runner.entering--
+	} else {
+		e.lane.queued = slices.DeleteFunc(e.lane.queued, func(other *admission) bool { return other == e })
+	}
+	if e.stage = to; to == queued {
+		e.lane.queued = append(e.lane.queued, e)
+	}
+}
+
+// wait notes that the job waits for others.
+func (e *admission) wait(ticket *quotas.Ticket) {
+	e.ticket = ticket
+	e.move(queued)
+	if e.relief && e.stage == queued {
+		e.lane.swap(e, e.runner.size, time.Now())
 	}
 }
 
 // admit takes a delivered job that names quotas. One that was surely not begun
 // enters the gate here, in the runner's loop, so that jobs enter in the order in
 // which they were delivered.
-func (r *Runner) admit(s *laneState, lease *stream.Lease) {
+func (r *Runner) admit(s *laneState, lease *stream.Lease, relief bool) {
 	if !lease.Held() {
 		r.late(lease)
 		return
@@ -60,8 +75,7 @@ func (r *Runner) admit(s *laneState, lease *stream.Lease) {
 	if invalid == nil && a.first() && !a.early() {
 		a.enter(false)
 	}
-	entry := &admission{runner: r, lane: s, claims: s.claims}
-	entry.count(1)
+	entry := s.arrive(r, relief)
 	r.admissions++
 	go func() {
 		r.pass(entry, a, invalid)
@@ -142,8 +156,8 @@ func (a *attempt) watchTicket(ctx context.Context, lose context.CancelCauseFunc)
 }
 
 // waitForSlot waits until the attempt has its slots. It reports false where the
-// runner takes no more jobs, the lease or the claim is lost, or the job's
-// deadline passes.
+// runner takes no more jobs, another waits in its place, the lease or the claim is
+// lost, or the job's deadline passes.
 func (a *attempt) waitForSlot(ctx context.Context, entry *admission) bool {
 	known := a.ticket.Known()
 	var late <-chan time.Time
@@ -156,7 +170,7 @@ func (a *attempt) waitForSlot(ctx context.Context, entry *admission) bool {
 			return ctx.Err() == nil
 		case <-known:
 			known = nil
-			a.runner.box.Post(func() { entry.move(queued) })
+			a.runner.box.Post(func() { entry.wait(a.ticket) })
 		case <-late:
 			if a.late() {
 				return false
@@ -165,6 +179,8 @@ func (a *attempt) waitForSlot(ctx context.Context, entry *admission) bool {
 		case <-ctx.Done():
 			return false
 		case <-entry.claims.Done():
+			return false
+		case <-entry.swapped:
 			return false
 		}
 	}

@@ -107,15 +107,13 @@ func TestAdmissionIsCounted(t *testing.T) {
 	one, other := &laneState{}, &laneState{}
 	want := func(what string, entering, queuedOne, queuedOther int) {
 		t.Helper()
-		if r.entering != entering || one.queued != queuedOne || other.queued != queuedOther {
-			t.Errorf("%s: entering %d, queued %d and %d; want %d, %d and %d", what, r.entering, one.queued, other.queued, entering, queuedOne, queuedOther)
+		if r.entering != entering || len(one.queued) != queuedOne || len(other.queued) != queuedOther {
+			t.Errorf("%s: entering %d, queued %d and %d; want %d, %d and %d", what, r.entering, len(one.queued), len(other.queued), entering, queuedOne, queuedOther)
 		}
 	}
 	var all []*admission
 	for _, lane := range []*laneState{one, one, other} {
-		entry := &admission{runner: r, lane: lane}
-		entry.count(1)
-		all = append(all, entry)
+		all = append(all, lane.arrive(r, false))
 	}
 	want("delivered", 3, 0, 0)
 	all[0].move(queued)
@@ -165,7 +163,7 @@ func TestPullWithQuotas(t *testing.T) {
 			"two run":                      {0, 0, 2, false, false},
 		} {
 			limited, plain := state("gpu"), state()
-			limited.queued = row.queued
+			limited.queued = make([]*admission, row.queued)
 			r := NewRunner(Config{Agent: Agent{Name: "main", Size: 2}, Queue: queue, Link: link})
 			r.lanes, r.entering, r.running = []*laneState{limited, plain}, row.entering, row.running
 			r.pull(time.Now())

@@ -20,6 +20,10 @@
 // longest first. So of L such lanes that have work, each gets a job out of 10·L
 // at the latest.
 //
+// A job that waits for a slot has no place (admit.go). Of a lane no more wait here
+// than the agent has places, the first in line of those that were delivered
+// (relief.go).
+//
 // Performing (perform.go) is three steps: look at the job's record, if this may
 // not be the first attempt; run the handler under the lease; write the outcome
 // on the condition that nobody else wrote one, and ack. On a first attempt the

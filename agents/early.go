@@ -10,9 +10,10 @@ import (
 // early is a job that was given out shortly before it is due. It has no place
 // yet, and needs none.
 type early struct {
-	lane  *laneState
-	lease *stream.Lease
-	due   time.Time // by our own monotonic clock
+	lane   *laneState
+	lease  *stream.Lease
+	due    time.Time // by our own monotonic clock
+	relief bool      // see [Runner.take]
 }
 
 // mostEarly is how many jobs a runner holds until they are due. With so many it
@@ -21,7 +22,7 @@ func (r *Runner) mostEarly() int { return max(64, 8*r.size) }
 
 // tooEarly holds a job until it is due, where that is soon; it reports false
 // for all others.
-func (r *Runner) tooEarly(s *laneState, lease *stream.Lease) bool {
+func (r *Runner) tooEarly(s *laneState, lease *stream.Lease, relief bool) bool {
 	if lease.Due.IsZero() {
 		return false
 	}
@@ -30,7 +31,7 @@ func (r *Runner) tooEarly(s *laneState, lease *stream.Lease) bool {
 	if wait <= 0 || wait > stream.MaxHold {
 		return false
 	}
-	r.early = append(r.early, early{s, lease, now.Add(wait)})
+	r.early = append(r.early, early{s, lease, now.Add(wait), relief})
 	return true
 }
 
@@ -48,7 +49,7 @@ func (r *Runner) takeDue(now time.Time) (next time.Duration) {
 	})
 	slices.SortStableFunc(due, func(a, b early) int { return a.lease.Due.Compare(b.lease.Due) })
 	for _, e := range due {
-		r.take(e.lane, e.lease)
+		r.take(e.lane, e.lease, e.relief)
 	}
 	return next
 }

@@ -69,6 +69,7 @@ type order struct {
 	waiting bool
 	turn    bool // the lane was passed over
 	keep    bool // a place is kept meanwhile
+	relief  bool // the lane is full, see [Runner.relieve]
 }
 
 // plan decides which pulls to make now, and whose turn is next. It is a pure

@@ -98,8 +98,11 @@ type laneState struct {
 	turn    bool      // the pull under way is for what is owed to the lane
 	looked  time.Time // when it was last asked
 	keeps   bool      // a place is kept for what waiting may bring
-	queued  int       // jobs of it that wait for a slot
 	failing bool      // it could not be opened or pulled from, which was logged
+
+	queued []*admission // jobs of it that wait for a slot
+	relief bool         // the waiting pull is of a full lane
+	vain   time.Time    // when such a pull last brought a job in vain
 }
 
 // NewRunner returns a runner without lanes. It starts nothing.
@@ -196,6 +199,7 @@ func (r *Runner) step(now time.Time) time.Duration {
 		first.start()
 	}
 	r.pull(now)
+	wait = min(wait, r.relieve(now))
 	for _, h := range r.held {
 		wait = min(wait, holdFor-now.Sub(h.since))
 	}
@@ -232,6 +236,9 @@ func (r *Runner) linger(now time.Time) time.Duration {
 	return 0
 }
 
+// free is how many places have no job, nor one that may take them.
+func (r *Runner) free() int { return r.size - r.running - len(r.held) - r.entering }
+
 // pull makes the pulls that the plan asks for.
 func (r *Runner) pull(now time.Time) {
 	if r.stopped || len(r.early) >= r.mostEarly() {
@@ -241,7 +248,7 @@ func (r *Runner) pull(now time.Time) {
 	v := view{size: r.size, prefetch: prefetch(r.size, r.spent), taken: r.running + len(r.held) + r.entering, next: r.next}
 	owed := 0 // asked for already
 	for _, s := range r.lanes {
-		if s.tap == nil || s.shut || s.queued >= r.size {
+		if s.tap == nil || s.shut || s.full(r.size) {
 			continue
 		}
 		open = append(open, s)
@@ -260,7 +267,7 @@ func (r *Runner) pull(now time.Time) {
 		return
 	}
 	v.next %= len(open)
-	v.idle = r.size - r.running - len(r.held) - r.entering
+	v.idle = r.free()
 	v.turns = r.debt.turns(owed)
 	orders, next := plan(v)
 	r.next = next
@@ -276,7 +283,7 @@ func (r *Runner) ask(s *laneState, o order, now time.Time) {
 		return
 	}
 	s.looked = now
-	s.turn, s.keeps = o.turn, o.keep
+	s.turn, s.keeps, s.relief = o.turn, o.keep, o.relief
 	if o.waiting {
 		s.waiting = pull
 	} else {
@@ -349,19 +356,20 @@ func (r *Runner) delivered(s *laneState, p *stream.Pull, lease *stream.Lease) {
 	}
 	r.count(s, p)
 	s.hot = lease.Pending > 0 && !s.limited()
-	if !r.stopped && !s.shut && r.tooEarly(s, lease) {
+	relief := s.waiting == p && s.relief
+	if !r.stopped && !s.shut && r.tooEarly(s, lease, relief) {
 		return
 	}
-	r.take(s, lease)
+	r.take(s, lease, relief)
 }
 
-// take takes a delivered job that may begin.
-func (r *Runner) take(s *laneState, lease *stream.Lease) {
+// take takes a delivered job that may begin; relief says that its lane was full.
+func (r *Runner) take(s *laneState, lease *stream.Lease, relief bool) {
 	switch {
 	case r.stopped, s.shut:
 		r.refuse(lease)
 	case s.limited():
-		r.admit(s, lease)
+		r.admit(s, lease, relief)
 	default:
 		r.hold(hold{
 			since: time.Now(), lane: s,

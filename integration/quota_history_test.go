@@ -159,7 +159,7 @@ func (p *play) awaitEmpty(ctx context.Context) {
 	}
 }
 
-// tellLanes shows who has jobs where they do not end.
+// tellLanes shows who has jobs, and slots, where they do not end.
 func (p *play) tellLanes() {
 	info, err := p.queue.Info(p.Context())
 	if err != nil {
@@ -170,6 +170,19 @@ func (p *play) tellLanes() {
 	}
 	for _, d := range info.Dispatchers {
 		p.Logf("dispatcher %s: %+v", d.Dispatcher, d.Agents)
+	}
+	list, err := p.queue.Quotas(p.Context())
+	if err != nil {
+		p.Log(err)
+	}
+	for _, quota := range list {
+		p.Logf("quota %s of %d, kept by %.8s in term %d, revision %d", quota.Name, quota.Size, quota.Keeper, quota.Term, quota.Revision)
+		for _, c := range quota.Holders {
+			p.Logf("  holds: job %s, attempt %x of %.8s", c.ID, c.Token, c.Dispatcher)
+		}
+		for _, c := range quota.Waiters {
+			p.Logf("  waits: job %s, attempt %x of %.8s, passed %d, reserves %v", c.ID, c.Token, c.Dispatcher, c.Passed, c.Reserves)
+		}
 	}
 }
 

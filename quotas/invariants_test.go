@@ -84,7 +84,7 @@ func checkGrants(old, now Slots) error {
 		kept := 0
 		for _, w := range now.Waiters {
 			switch {
-			case !before(w, c):
+			case compare(w, c) >= 0:
 			case !w.Several:
 				return fmt.Errorf("job %d overtook job %d", c.Sequence, w.Sequence)
 			case w.Reserves:
@@ -138,7 +138,7 @@ func checkPassed(old, now Slots) error {
 			}
 		}
 		for _, c := range granted(old, now) {
-			if before(w, c) {
+			if compare(w, c) < 0 {
 				want++
 			}
 		}

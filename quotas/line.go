@@ -178,12 +178,7 @@ func (l *line) entering() []*Ticket {
 			in = append(in, t)
 		}
 	}
-	slices.SortFunc(in, func(a, b *Ticket) int {
-		if before(a.claim, b.claim) {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(in, (*Ticket).Compare)
 	return in
 }
 

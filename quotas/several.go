@@ -112,12 +112,7 @@ func (g *Gate) several() []*Ticket {
 			}
 		}
 	}
-	slices.SortFunc(list, func(a, b *Ticket) int {
-		if before(a.claim, b.claim) {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(list, (*Ticket).Compare)
 	return list
 }
 

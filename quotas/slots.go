@@ -1,6 +1,7 @@
 package quotas
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -170,13 +171,16 @@ func at(claims []Claim, i int) (Claim, bool) {
 	return claims[i], true
 }
 
-// before is the order in which waiters are served: interrupted jobs first, else
+// compare is the order in which waiters are served: interrupted jobs first, else
 // in the order of the queue.
-func before(a, b Claim) bool {
-	if a.Interrupted != b.Interrupted {
-		return a.Interrupted
+func compare(a, b Claim) int {
+	switch {
+	case a.Interrupted && !b.Interrupted:
+		return -1
+	case b.Interrupted && !a.Interrupted:
+		return 1
 	}
-	return a.Sequence < b.Sequence
+	return cmp.Compare(a.Sequence, b.Sequence)
 }
 
 // enter adds a claim to the waiters. Where an earlier attempt of the same job
@@ -205,12 +209,7 @@ func (s *Slots) enter(c Claim, base uint64) (changed bool) {
 		c.Passed, c.Reserves, c.Since = old.Passed, old.Reserves, old.Since
 		s.Waiters = slices.Delete(s.Waiters, i, i+1)
 	}
-	i, _ := slices.BinarySearchFunc(s.Waiters, c, func(w, c Claim) int {
-		if before(w, c) {
-			return -1
-		}
-		return 1
-	})
+	i, _ := slices.BinarySearchFunc(s.Waiters, c, compare)
 	s.Waiters = slices.Insert(s.Waiters, i, c)
 	return true
 }

@@ -59,6 +59,10 @@ func (t *Ticket) Granted() <-chan struct{} { return t.granted }
 // somebody has removed them: this one must stop.
 func (t *Ticket) Lost() <-chan struct{} { return t.lost }
 
+// Compare tells which of two tickets is served first where both wait for the same:
+// negative for t, positive for the other.
+func (t *Ticket) Compare(other *Ticket) int { return compare(t.claim, other.claim) }
+
 // Fences returns the fencing tokens by quota. To be called after Granted is
 // closed.
 func (t *Ticket) Fences() map[string]uint64 { return t.fences }
