@@ -14,6 +14,8 @@ import (
 	"github.com/asyncnats/asyncnats/job"
 )
 
+type none = asyncnats.None
+
 // BenchmarkNotes measures what a running job says and is told, beside what the
 // connection alone takes: one annotation from outside and from its handler, one read,
 // one question beside a bare request, one report in a loop.

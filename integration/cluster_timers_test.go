@@ -3,6 +3,9 @@ package integration
 import (
 	"context"
 	"errors"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,25 +31,27 @@ func TestClusterKeepsTimers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := newTicker()
+	log := filepath.Join(t.TempDir(), "log")
 	for range 2 {
-		c.dispatch(t, k.config().Handlers...)
+		c.dispatch(t, handlers(log)...)
 	}
-	if err := asyncnats.Repeat(ctx, queue, "pulse", "@every 1s", ticking.Call("x"), asyncnats.RecurringConfig{}); err != nil {
+	if err := asyncnats.Repeat(ctx, queue, "pulse", "@every 1s", nap.Call(0), asyncnats.RecurringConfig{}); err != nil {
 		t.Fatal(err)
 	}
-	lonely, err := asyncnats.Put(ctx, queue, shout.Call("x").Within(4*time.Second))
+	untaken := asyncnats.Define[asyncnats.None, asyncnats.None]("story.untaken")
+	lonely, err := asyncnats.Put(ctx, queue, untaken.Call(asyncnats.None{}).Within(4*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
-	await(t, func() bool { return k.ticks() >= 2 })
+	ticks := func() int { return len(starts(eventsSoFar(log))) }
+	await(t, func() bool { return ticks() >= 2 })
 	leader := c.leader(t, "ASYNC_default")
 	c.stop(leader)
 	if _, err := lonely.Wait(ctx); !errors.Is(err, job.ErrTimeout) {
 		t.Errorf("job that nobody takes ended as %v", err)
 	}
 	c.start(t, leader)
-	await(t, func() bool { return k.ticks() >= 8 })
+	await(t, func() bool { return ticks() >= 8 })
 	if err := queue.RemoveRecurring(ctx, "pulse"); err != nil {
 		t.Fatal(err)
 	}
@@ -55,17 +60,20 @@ func TestClusterKeepsTimers(t *testing.T) {
 		info, err := queue.Info(ctx)
 		return err == nil && info.Messages == 0
 	})
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	runs := starts(events(t, log))
 	first, last := time.Now().Unix(), int64(0)
-	for id, runs := range k.runs {
-		unix := tickOf(t, id)
+	for id, n := range runs {
+		_, tick, _ := strings.Cut(strings.TrimPrefix(string(id), "cron/"), "/")
+		unix, err := strconv.ParseInt(tick, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
 		first, last = min(first, unix), max(last, unix)
-		if len(runs) != 1 {
-			t.Errorf("%s ran %d times", id, len(runs))
+		if n != 1 {
+			t.Errorf("%s ran %d times", id, n)
 		}
 	}
-	if n := int64(len(k.runs)); n < 8 || n != last-first+1 {
+	if n := int64(len(runs)); n < 8 || n != last-first+1 {
 		t.Errorf("%d ticks ran between %d and %d", n, first, last)
 	}
 }

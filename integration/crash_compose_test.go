@@ -181,9 +181,12 @@ func pieceHandlers(log string) []job.Handler {
 		}),
 		gather.Handle(func(ctx context.Context, parts []asyncnats.Outcome[int]) (int, error) {
 			defer note(log, ctx)()
-			sum, failed := add(parts)
-			if failed > 0 {
-				return 0, fmt.Errorf("%d parts failed: %+v", failed, parts)
+			sum := 0
+			for _, part := range parts {
+				if part.Failure != nil {
+					return 0, part.Failure
+				}
+				sum += part.Result
 			}
 			return sum, nil
 		}),

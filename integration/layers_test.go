@@ -22,6 +22,9 @@ var layers = map[string][]string{
 	"":              {"job", "stream", "quotas", "internal/instance", "internal/roster"},
 	"cmd/asyncnats": {"", "job", "kv", "stream", "quotas", "agents", "dispatcher"},
 	"integration":   {},
+	// Dispatchers in fake time; see ADR 20.
+	"integration/stories":       {},
+	"integration/internal/crew": {"dispatcher", "internal/natstest"},
 	// Runs the benchmarks of integration, as a program.
 	"integration/bench": {},
 	// The one goroutine that owns a state, and those who have it do something.
@@ -33,7 +36,7 @@ var layers = map[string][]string{
 	// The dispatchers and their agents, as they are stored; for those who run them
 	// and those who administer them.
 	"internal/roster": {"job", "kv", "stream"},
-	// Test servers are for tests: nothing imports them but tests.
+	// Test servers are for tests: nothing imports them but tests, and what is made for tests.
 	"internal/natstest": {},
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/asyncnats/asyncnats"
 	"github.com/asyncnats/asyncnats/agents"
 	"github.com/asyncnats/asyncnats/dispatcher"
+	"github.com/asyncnats/asyncnats/integration/internal/crew"
 	"github.com/asyncnats/asyncnats/internal/natstest"
 	"github.com/asyncnats/asyncnats/job"
 )
@@ -46,9 +47,8 @@ func TestServerIsAwayForLong(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := &play{TB: t, queue: queue, js: js, log: filepath.Join(t.TempDir(), "log"), began: time.Now()}
-		s := &story{T: t, server: server, client: client, queue: queue}
 		for range 2 {
-			s.dispatch(dispatcher.Config{Handlers: handlers(p.log), Agents: []agents.Agent{{Name: "main", Size: 6}}})
+			crew.Hire(t, server, dispatcher.Config{Handlers: handlers(p.log), Agents: []agents.Agent{{Name: "main", Size: 6}}})
 		}
 		var mu sync.Mutex
 		kinds := [][]string{nil, nil, {"one"}, {"three"}, {"three"}, {"one", "three"}}

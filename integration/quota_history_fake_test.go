@@ -9,6 +9,7 @@ import (
 
 	"github.com/asyncnats/asyncnats/agents"
 	"github.com/asyncnats/asyncnats/dispatcher"
+	"github.com/asyncnats/asyncnats/integration/internal/crew"
 	"github.com/asyncnats/asyncnats/internal/natstest"
 )
 
@@ -57,42 +58,41 @@ func TestQuotaHistory(t *testing.T) {
 				t.Fatal(err)
 			}
 			p := fakeCourse.draw(seed).start(t, js, 2*time.Minute)
-			s := &story{T: t, server: server}
-			crew := make([]*staff, len(p.agents))
+			staff := make([]*crew.Member, len(p.agents))
 			hire := func(i int) {
-				crew[i] = s.dispatch(dispatcher.Config{
+				staff[i] = crew.Hire(t, server, dispatcher.Config{
 					Handlers: handlers(p.log), Grace: -1, Agents: []agents.Agent{{Name: "main", Size: p.agents[i]}},
 				})
 			}
-			for i := range crew {
+			for i := range staff {
 				hire(i)
-				t.Logf("dispatcher %d is %s", i, crew[i].UUID())
+				t.Logf("dispatcher %d is %s", i, staff[i].UUID())
 			}
 			p.run(func(i int, f fault) {
-				d := crew[i]
+				d := staff[i]
 				switch f.kind {
 				case "frozen":
-					d.wire.Freeze()
+					d.Wire.Freeze()
 					time.Sleep(f.lasts)
-					d.wire.Thaw()
+					d.Wire.Thaw()
 				case "cut":
-					d.wire.Cut()
+					d.Wire.Cut()
 					time.Sleep(f.lasts)
-					d.wire.Restore()
+					d.Wire.Restore()
 				case "stopped":
-					d.stop()
+					d.Stop()
 					time.Sleep(f.lasts)
 					hire(i)
 				case "dead": // what it says is not heard
-					d.wire.Cut()
-					d.stop()
+					d.Wire.Cut()
+					d.Stop()
 					time.Sleep(f.lasts)
 					hire(i)
 				case "frozen dead": // what it said is heard late
-					d.wire.Freeze()
-					d.stop()
+					d.Wire.Freeze()
+					d.Stop()
 					time.Sleep(f.lasts)
-					d.wire.Thaw()
+					d.Wire.Thaw()
 					hire(i)
 				}
 			})

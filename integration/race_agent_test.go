@@ -14,6 +14,7 @@ import (
 	"github.com/asyncnats/asyncnats/agents"
 	"github.com/asyncnats/asyncnats/dispatcher"
 	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/stream"
 )
 
 // An agent that is removed just when it is given a job either has the job and
@@ -87,7 +88,7 @@ func TestRemovalAndClaim(t *testing.T) {
 		}()
 		began := time.Now()
 		here += perform(8)
-		if took := time.Since(began); took > ackWait/2 {
+		if took := time.Since(began); took > stream.DefaultAckWait/2 {
 			t.Errorf("the jobs took %v", took)
 		}
 		switch err := <-done; {

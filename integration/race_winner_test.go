@@ -45,7 +45,7 @@ func TestOneWinner(t *testing.T) {
 		}),
 		again.Handle(func(ctx context.Context, d time.Duration) (string, error) {
 			if info, _ := job.FromContext(ctx); info.Attempt == 1 {
-				return "", job.RetryAfter(d, errBroken)
+				return "", job.RetryAfter(d, errors.New("broken"))
 			}
 			return "done", nil
 		}),
@@ -144,7 +144,7 @@ func TestOneWinner(t *testing.T) {
 				}
 				return info.Messages == 0 && len(quota.Holders)+len(quota.Waiters) == 0
 			})
-			if took := time.Since(began); took > ackWait/2 {
+			if took := time.Since(began); took > stream.DefaultAckWait/2 {
 				t.Errorf("what was owed was paid after %v", took)
 			}
 			t.Logf("%d were cancelled, %d were not", won, lost)
@@ -206,7 +206,9 @@ func expireInRace(t *testing.T, queue *stream.Queue, j *asyncnats.Job[string], a
 	spec, _ := found.Spec()
 	if err == nil {
 		time.Sleep(after)
-		err = queue.Expire(t.Context(), dueNow(j.ID(), spec))
+		err = queue.Expire(t.Context(), stream.Due{
+			Timer: stream.Timer{Kind: stream.TimerDeadline, Of: string(j.ID()), Nonce: spec.Nonce}, At: time.Now(), Fired: time.Now(),
+		})
 	}
 	if err != nil && !errors.Is(err, asyncnats.ErrNoJob) {
 		t.Error(err)

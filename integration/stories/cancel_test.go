@@ -1,0 +1,309 @@
+package stories
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/asyncnats/asyncnats"
+	"github.com/asyncnats/asyncnats/agents"
+	"github.com/asyncnats/asyncnats/dispatcher"
+	"github.com/asyncnats/asyncnats/job"
+)
+
+// wantCancelled checks that a job ended as cancelled and left nothing.
+func wantCancelled[R any](s *story, j *asyncnats.Job[R]) {
+	s.Helper()
+	_, err := j.Wait(s.Context())
+	if failure, failed := errors.AsType[*job.Failure](err); !failed || failure.Kind != job.KindCancelled || !errors.Is(err, job.ErrCancelled) {
+		s.Errorf("job ended with %v, want that it was cancelled", err)
+	}
+	awaitFake(s, func() bool { return record(s, j).State == job.Completed })
+	s.wantEmpty()
+}
+
+// However far a job has come, it can be cancelled, once; its ID is free again.
+func TestCancel(t *testing.T) {
+	type call = asyncnats.Call[string]
+	for name, row := range map[string]struct {
+		call   func(call) call
+		script error
+		staff  bool
+		was    job.State
+		ran    int
+	}{
+		"pending":                {was: job.Pending},
+		"pending, keeps nothing": {call: func(c call) call { return c.Keep(job.KeepNone) }, was: job.Pending},
+		"pending, of a quota":    {call: func(c call) call { return c.Quota("one") }, was: job.Pending},
+		"scheduled":              {call: func(c call) call { return c.In(time.Hour) }, staff: true, was: job.Pending},
+		"retrying":               {script: job.RetryAfter(time.Hour, errBroken), staff: true, was: job.Retrying, ran: 1},
+		"retrying, of a quota":   {call: func(c call) call { return c.Quota("one") }, script: job.RetryAfter(time.Hour, errBroken), staff: true, was: job.Retrying, ran: 1},
+		"snoozing, at most once": {call: func(c call) call { return c.Retry(job.Retry{Never: true}) }, script: job.Snooze(time.Hour), staff: true, was: job.Retrying, ran: 1},
+		"stopped quota":          {call: func(c call) call { return c.Quota("none") }, staff: true, was: job.Pending},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tell(t, func(s *story) {
+				for quota, size := range map[string]int{"one": 1, "none": 0} {
+					if err := s.queue.CreateQuota(s.Context(), quota, size); err != nil {
+						s.Fatal(err)
+					}
+				}
+				p := newPlayer(row.script, nil)
+				if row.staff {
+					s.dispatch(dispatcher.Config{Handlers: []job.Handler{p.handler()}})
+				}
+				c := p.task.Call("x").ID("me")
+				if row.call != nil {
+					c = row.call(c)
+				}
+				j := put(s, c)
+				time.Sleep(time.Second)
+				was, err := j.Cancel(s.Context())
+				if name == "stopped quota" && was == job.Active {
+					was = job.Pending // it was given out, and waited
+				}
+				if err != nil || was != row.was {
+					s.Errorf("it was %s, %v, want %s", was, err, row.was)
+				}
+				wantCancelled(s, j)
+				if _, err := j.Cancel(s.Context()); !errors.Is(err, asyncnats.ErrCompleted) {
+					s.Errorf("cancelled again: %v", err)
+				}
+				if !row.staff {
+					s.dispatch(dispatcher.Config{Handlers: []job.Handler{p.handler()}})
+				}
+				time.Sleep(2 * time.Minute)
+				if n := len(p.after(time.Time{})); n != row.ran {
+					s.Errorf("it ran %d times, want %d", n, row.ran)
+				}
+				if r := record(s, j); r.By != s.Name() || r.Put.IsZero() || r.Task != p.task.Name() {
+					s.Errorf("record %+v", r)
+				}
+				if quota, err := s.queue.Quota(s.Context(), "one"); err != nil || len(quota.Holders)+len(quota.Waiters) > 0 {
+					s.Errorf("left %+v, %v", quota.Slots, err)
+				}
+				again := put(s, p.task.Call("again").ID("me"))
+				if got := wait(s, again); got != "again" {
+					s.Errorf("the next of its ID got %q", got)
+				}
+			})
+		})
+	}
+}
+
+// The handler of a running job learns of its cancel at once, wherever it runs;
+// where word does not reach it, when its lease is extended.
+func TestCancelRunning(t *testing.T) {
+	for name, row := range map[string]struct {
+		deaf  bool // it does not return before its time
+		quota bool
+		cut   bool // from the one who cancels
+		when  time.Duration
+	}{
+		"":               {when: 0},
+		"of a quota":     {quota: true},
+		"deaf":           {deaf: true, when: 0},
+		"deaf, of quota": {deaf: true, quota: true},
+		"out of reach":   {cut: true, when: ackWait/3 + time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tell(t, func(s *story) {
+				if err := s.queue.CreateQuota(s.Context(), "one", 1); err != nil {
+					s.Fatal(err)
+				}
+				started, ended := make(chan struct{}), make(chan error, 1)
+				task := asyncnats.Define[asyncnats.None, string]("story.endless")
+				d := s.dispatch(dispatcher.Config{Handlers: []job.Handler{task.Handle(func(ctx context.Context, _ asyncnats.None) (string, error) {
+					close(started)
+					<-ctx.Done()
+					ended <- context.Cause(ctx)
+					if row.deaf {
+						time.Sleep(5 * time.Second)
+					}
+					return "a result all the same", nil
+				})}})
+				call := task.Call(asyncnats.None{})
+				if row.quota {
+					call = call.Quota("one")
+				}
+				j := put(s, call)
+				<-started
+				if row.cut {
+					d.wire.Freeze() // for a moment: what is told is lost
+				}
+				begin := time.Now()
+				was, err := j.Cancel(s.Context())
+				if row.cut {
+					time.Sleep(time.Millisecond)
+					d.wire.Thaw()
+				}
+				if err != nil || was != job.Active && !row.cut {
+					s.Errorf("it was %s, %v", was, err)
+				}
+				if cause := <-ended; !errors.Is(cause, job.ErrCancelled) {
+					s.Errorf("its context ended with %v", cause)
+				}
+				if took := time.Since(begin); took > row.when+time.Second {
+					s.Errorf("it learnt after %v", took)
+				}
+				if row.deaf {
+					synctest.Wait()
+					if r := record(s, j); r.State != job.Callbacks || !r.EndedAs(job.KindCancelled) {
+						s.Errorf("its slot is owed still, and its record says %+v", r)
+					}
+					if quota, err := s.queue.Quota(s.Context(), "one"); err != nil || row.quota && len(quota.Holders) != 1 {
+						s.Errorf("its handler runs, and its slot is %+v, %v", quota.Slots, err)
+					}
+				}
+				wantCancelled(s, j)
+				if quota, err := s.queue.Quota(s.Context(), "one"); err != nil || len(quota.Holders) != 0 {
+					s.Errorf("left %+v, %v", quota.Slots, err)
+				}
+			})
+		})
+	}
+}
+
+// A job that waits for a slot in a dispatcher can be cancelled, and others go on.
+func TestCancelWaiting(t *testing.T) {
+	tell(t, func(s *story) {
+		if err := s.queue.CreateQuota(s.Context(), "one", 1); err != nil {
+			s.Fatal(err)
+		}
+		release := make(chan struct{})
+		var mu sync.Mutex
+		var order []string
+		task := asyncnats.Define[string, string]("story.player")
+		s.dispatch(dispatcher.Config{Handlers: []job.Handler{task.Handle(func(_ context.Context, arg string) (string, error) {
+			mu.Lock()
+			order = append(order, arg)
+			mu.Unlock()
+			if arg == "first" {
+				<-release
+			}
+			return arg, nil
+		})}})
+		var jobs []*asyncnats.Job[string]
+		for _, arg := range []string{"first", "second", "third"} {
+			jobs = append(jobs, put(s, task.Call(arg).Quota("one")))
+			time.Sleep(time.Second)
+		}
+		if _, err := jobs[1].Cancel(s.Context()); err != nil {
+			s.Fatal(err)
+		}
+		_, err := jobs[1].Wait(s.Context())
+		if !errors.Is(err, job.ErrCancelled) {
+			s.Errorf("it ended with %v", err)
+		}
+		close(release)
+		wait(s, jobs[0])
+		wait(s, jobs[2])
+		if want := []string{"first", "third"}; !slices.Equal(order, want) {
+			s.Errorf("ran %q, want %q", order, want)
+		}
+		wantCancelled(s, jobs[1])
+	})
+}
+
+// What is not there cannot be cancelled, nor what is over; an old handle does not
+// cancel a new job of its ID.
+func TestCancelRefused(t *testing.T) {
+	tell(t, func(s *story) {
+		p := newPlayer(nil)
+		d := s.dispatch(dispatcher.Config{Handlers: []job.Handler{p.handler()}})
+		j := put(s, p.task.Call("x").ID("me"))
+		wait(s, j)
+		if _, err := j.Cancel(s.Context()); !errors.Is(err, asyncnats.ErrCompleted) {
+			s.Errorf("of a completed job: %v", err)
+		}
+		traceless := put(s, p.task.Call("x").Keep(job.KeepNone))
+		if _, err := traceless.Wait(s.Context()); err != nil && !errors.Is(err, asyncnats.ErrOutcomeNotKept) {
+			s.Fatal(err)
+		}
+		s.wantEmpty()
+		if _, err := traceless.Cancel(s.Context()); !errors.Is(err, asyncnats.ErrNoJob) {
+			s.Errorf("of one that left no trace: %v", err)
+		}
+		d.stop()
+		next := put(s, p.task.Call("y").ID("me"))
+		if _, err := j.Cancel(s.Context()); !errors.Is(err, asyncnats.ErrNoJob) {
+			s.Errorf("of another's ID: %v", err)
+		}
+		if _, err := next.Cancel(s.Context()); err != nil {
+			s.Error(err)
+		}
+	})
+}
+
+// A worker that died with a job which is cancelled then: whoever gets the job
+// pays what it owes, and does not begin it.
+func TestCancelOfTheDead(t *testing.T) {
+	for name, policy := range map[string]job.Retry{"no record": {}, "started on record": {Never: true}} {
+		t.Run(name, func(t *testing.T) {
+			tell(t, func(s *story) {
+				if err := s.queue.CreateQuota(s.Context(), "one", 1); err != nil {
+					s.Fatal(err)
+				}
+				p := newPatient()
+				d := s.dispatch(dispatcher.Config{Handlers: []job.Handler{p.handler()}})
+				j := put(s, p.task.Call(asyncnats.None{}).Quota("one").Retry(policy))
+				awaitFake(s, func() bool { return p.starts.Load() == 1 })
+				d.wire.Cut()
+				if _, err := j.Cancel(s.Context()); err != nil {
+					s.Fatal(err)
+				}
+				s.dispatch(dispatcher.Config{Handlers: []job.Handler{p.handler()}, Agents: []agents.Agent{{Name: "main", Size: 1}}})
+				time.Sleep(5 * ackWait)
+				wantCancelled(s, j)
+				if n := p.starts.Load(); n != 1 {
+					s.Errorf("it was begun %d times", n)
+				}
+				if quota, err := s.queue.Quota(s.Context(), "one"); err != nil || len(quota.Holders)+len(quota.Waiters) > 0 {
+					s.Errorf("left %+v, %v", quota.Slots, err)
+				}
+			})
+		})
+	}
+}
+
+// A job that nobody was given can be taken back, and put again; another cannot.
+func TestPull(t *testing.T) {
+	tell(t, func(s *story) {
+		p := newPlayer(errBroken, nil)
+		if _, err := put(s, p.task.Call("x").ID("me")).Pull(s.Context()); err != nil {
+			s.Error(err)
+		}
+		s.wantEmpty()
+		due := time.Now().Add(time.Hour)
+		pulled, err := put(s, p.task.Call("y").ID("me").At(due).Timeout(time.Minute)).Pull(s.Context())
+		if err != nil || pulled.ID != "me" || pulled.Spec.Task != p.task.Name() || !pulled.Spec.Begin.Equal(due) {
+			s.Errorf("pulled %+v, %v", pulled, err)
+		}
+		s.wantEmpty()
+		again, err := asyncnats.Put(s.Context(), s.queue, pulled.Call())
+		if err != nil || again.ID() != "me" {
+			s.Fatal(again, err)
+		}
+		d := s.dispatch(dispatcher.Config{Handlers: []job.Handler{p.handler()}})
+		if _, err := again.Wait(s.Context()); err == nil {
+			s.Error("it did not fail")
+		}
+		if _, err := again.Pull(s.Context()); !errors.Is(err, asyncnats.ErrNoJob) {
+			s.Errorf("pulled when it was over: %v", err)
+		}
+		retrying := put(s, p.task.Call("z"))
+		wait(s, retrying)
+		d.stop()
+		hung := newPatient()
+		s.dispatch(dispatcher.Config{Handlers: []job.Handler{hung.handler()}})
+		running := put(s, hung.task.Call(asyncnats.None{}))
+		awaitFake(s, func() bool { return hung.starts.Load() == 1 })
+		if _, err := running.Pull(s.Context()); !errors.Is(err, asyncnats.ErrAssigned) {
+			s.Errorf("pulled while it ran: %v", err)
+		}
+	})
+}

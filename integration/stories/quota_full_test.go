@@ -1,0 +1,89 @@
+package stories
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Jobs that have a slot, or stand in line, and whose dispatcher is gone are taken
+// over by agents with whom as many jobs wait already as they have places: who
+// waits would else wait for them for ever.
+func TestFullAgentsTakeOver(t *testing.T) {
+	for name, leave := range map[string]func(*staff){
+		"dead":    func(d *staff) { d.wire.Cut(); d.stop() },
+		"stopped": func(d *staff) { d.stop() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			tell(t, func(s *story) {
+				s.create("gpu", 3)
+				w := s.site()
+				config := w.staff(3)
+				config.Grace = -1
+				gone := s.dispatch(config)
+				jobs := stints(s, paint, gpu, "a", "b", "c")
+				s.dispatch(w.staff(1))
+				s.dispatch(w.staff(1))
+				jobs = append(jobs, stints(s, paint, gpu, "d", "e")...)
+				s.wantQuota("gpu", ids("a", "b", "c"), ids("d", "e"))
+				leave(gone)
+				w.finish("a", "b", "c", "d", "e")
+				awaitFake(s, func() bool { return len(w.begun()) == 8 }) // a, b and c twice
+				for _, j := range jobs {
+					wait(s, j)
+				}
+				w.wantMost(s, map[string]int{"gpu": 3})
+				s.wantQuota("gpu", nil, nil)
+			})
+		})
+	}
+}
+
+// An agent with whom as many jobs wait as it has places hands back what it is given
+// beyond that. It is given such a job once in an ack wait; that is no attempt of the
+// job, nor an interrupt.
+func TestFullAgentIsLeftAlone(t *testing.T) {
+	tell(t, func(s *story) {
+		const slots = 20
+		s.create("gpu", slots)
+		w := s.site()
+		s.dispatch(w.staff(slots, "site.carve"))
+		var holders, rest []string
+		for i := range slots {
+			holders = append(holders, fmt.Sprint("holder-", i))
+		}
+		stints(s, carve, gpu, holders...)
+		wire := s.dispatchQuietly(w.staff(2, "site.paint"))
+		for i := range 10 {
+			rest = append(rest, fmt.Sprint("job-", i))
+		}
+		jobs := stints(s, paint, gpu, rest...)
+		before := traffic([]*nats.Conn{wire})
+		time.Sleep(time.Minute)
+		s.wantQuota("gpu", ids(holders...), ids(rest[:3]...)) // one was asked for while another might have got a slot
+		messages := traffic([]*nats.Conn{wire}) - before
+		t.Logf("%d messages in a minute", messages)
+		if messages > 520 { // it is about 400 with three jobs, and 20 for each that comes in vain
+			s.Errorf("%d messages in a minute", messages)
+		}
+		for i, name := range rest {
+			w.finish(holders[i])
+			awaitFake(s, func() bool { return len(w.begun()) > slots+i })
+			w.finish(name)
+		}
+		begun := w.begun()
+		slices.Sort(begun)
+		if want := slices.Sorted(slices.Values(append(holders, rest...))); !slices.Equal(begun, want) {
+			s.Errorf("begun %q, want %q", begun, want)
+		}
+		for _, j := range jobs {
+			wait(s, j)
+			if r := record(s, j); r.Interrupts != 0 || r.Attempt.Number != 1 {
+				s.Errorf("record %+v: want the first attempt and no interrupt", r)
+			}
+		}
+	})
+}
