@@ -27,6 +27,14 @@ func TestPlanWithQuotas(t *testing.T) {
 			view{size: 4, idle: 4, lanes: []laneView{cold, limited}},
 			[]order{{lane: 0, jobs: 2, waiting: true}, {lane: 1, jobs: 2, waiting: true}}, 0,
 		},
+		"idle: a full lane is waited on for one job": {
+			view{size: 4, idle: 4, lanes: []laneView{{limited: true, full: true}}},
+			[]order{{lane: 0, jobs: 1, waiting: true}}, 0,
+		},
+		"beside a hot one: a full lane is waited on as others": {
+			view{size: 4, idle: 4, lanes: []laneView{{limited: true, full: true, since: probeEvery}, hot}},
+			[]order{{lane: 0, jobs: 1, waiting: true, keep: true}, {lane: 1, jobs: 3}}, 0,
+		},
 		"idle: what waits already is left": {
 			view{size: 4, idle: 4, lanes: []laneView{{limited: true, waiting: true}, cold}},
 			[]order{{lane: 1, jobs: 2, waiting: true}}, 0,
@@ -134,8 +142,8 @@ func TestAdmissionIsCounted(t *testing.T) {
 	}
 }
 
-// An agent does not ask for more jobs of a lane than it has places, where that
-// many wait for a slot; and keeps a place for those that may get theirs at once.
+// Where as many jobs of a lane wait for a slot as an agent has places, it asks for one
+// more, unless that was in vain lately; and it keeps a place for those that may get theirs at once.
 func TestPullWithQuotas(t *testing.T) {
 	natstest.Run(t, func(t *testing.T, s *natstest.Server) {
 		queue, link := newQueue(t, s)
@@ -151,22 +159,34 @@ func TestPullWithQuotas(t *testing.T) {
 		}
 		for name, row := range map[string]struct {
 			queued, entering, running int
+			vain                      bool
 			limited, plain            bool // which is waited on
+			relief                    bool
 		}{
-			"idle":                         {0, 0, 0, true, true},
-			"one waits":                    {1, 0, 0, true, true},
-			"as many wait as there places": {2, 0, 0, false, true},
-			"more wait":                    {5, 0, 0, false, true},
-			"one may get its slot":         {1, 1, 0, true, true},
-			"two may":                      {0, 2, 0, false, false},
-			"one may, one runs":            {0, 1, 1, false, false},
-			"two run":                      {0, 0, 2, false, false},
+			"idle":                             {limited: true, plain: true},
+			"one waits":                        {queued: 1, limited: true, plain: true},
+			"as many wait as there are places": {queued: 2, limited: true, plain: true, relief: true},
+			"more wait":                        {queued: 5, limited: true, plain: true, relief: true},
+			"as many wait, in vain":            {queued: 2, vain: true, plain: true},
+			"one waits, in vain":               {queued: 1, vain: true, limited: true, plain: true},
+			"as many wait, one runs":           {queued: 2, running: 1, limited: true, plain: true, relief: true},
+			"as many wait, two run":            {queued: 2, running: 2},
+			"one may get its slot":             {queued: 1, entering: 1, limited: true, plain: true},
+			"two may":                          {entering: 2},
+			"one may, one runs":                {entering: 1, running: 1},
+			"two run":                          {running: 2},
 		} {
 			limited, plain := state("gpu"), state()
 			limited.queued = make([]*admission, row.queued)
 			r := NewRunner(Config{Agent: Agent{Name: "main", Size: 2}, Queue: queue, Link: link})
 			r.lanes, r.entering, r.running = []*laneState{limited, plain}, row.entering, row.running
+			if row.vain {
+				limited.vain = time.Now()
+			}
 			r.pull(time.Now())
+			if limited.relief != row.relief {
+				t.Errorf("%s: the pull is of a full lane: %t", name, limited.relief)
+			}
 			if got := limited.waiting != nil; got != row.limited {
 				t.Errorf("%s: the lane with quotas is waited on: %t", name, got)
 			}

@@ -40,6 +40,8 @@ type laneView struct {
 	since time.Duration
 	// limited: its jobs name quotas. It is never hot, and always waited on.
 	limited bool
+	// full: as many of its jobs wait for a slot as the agent has places, see relief.go.
+	full bool
 	// rank: lanes of a lower rank come before it.
 	rank int
 }
@@ -69,7 +71,6 @@ type order struct {
 	waiting bool
 	turn    bool // the lane was passed over
 	keep    bool // a place is kept meanwhile
-	relief  bool // the lane is full, see [Runner.relieve]
 }
 
 // plan decides which pulls to make now, and whose turn is next. It is a pure
@@ -119,8 +120,12 @@ func waitEverywhere(v view) []order {
 	}
 	var orders []order
 	for i, lane := range v.lanes {
+		jobs := max(1, v.idle/len(v.lanes))
+		if lane.full {
+			jobs = 1
+		}
 		if lane.free() {
-			orders = append(orders, order{lane: i, jobs: max(1, v.idle/len(v.lanes)), waiting: true})
+			orders = append(orders, order{lane: i, jobs: jobs, waiting: true})
 		}
 	}
 	slices.SortStableFunc(orders, func(a, b order) int { return cmp.Compare(v.lanes[a.lane].rank, v.lanes[b.lane].rank) })

@@ -18,25 +18,12 @@ import (
 // be delivered again.
 func (s *laneState) full(size int) bool { return len(s.queued) >= size }
 
-// relieve waits on full lanes, where a place is free, and returns how long the next
-// of them is left alone.
-func (r *Runner) relieve(now time.Time) (rest time.Duration) {
-	rest = time.Hour
-	if r.stopped || r.free() <= 0 || len(r.early) >= r.mostEarly() {
-		return rest
+// rest is how long the lane is left alone, since it is full and brought a job in vain.
+func (s *laneState) rest(r *Runner, now time.Time) time.Duration {
+	if !s.full(r.size) {
+		return 0
 	}
-	every := r.config.Queue.AckWait()
-	for _, s := range r.lanes {
-		if s.tap == nil || s.shut || !s.full(r.size) || s.waiting != nil || s.asked != nil {
-			continue
-		}
-		if left := every - now.Sub(s.vain); left > 0 {
-			rest = min(rest, left)
-			continue
-		}
-		r.ask(s, order{jobs: 1, waiting: true, relief: true}, now)
-	}
-	return rest
+	return max(0, r.config.Queue.AckWait()-now.Sub(s.vain))
 }
 
 // swap hands back the last in line of a full lane that brought a job which waits

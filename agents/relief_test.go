@@ -5,53 +5,31 @@ import (
 	"time"
 
 	"github.com/asyncnats/asyncnats/internal/natstest"
-	"github.com/asyncnats/asyncnats/job"
 	"github.com/asyncnats/asyncnats/quotas"
-	"github.com/asyncnats/asyncnats/stream"
 )
 
-// A full lane is waited on for one job while a place is free, unless it brought one
-// in vain a moment ago.
-func TestRelieve(t *testing.T) {
+// A full lane that brought a job in vain is left alone for an ack wait, and no other.
+func TestRest(t *testing.T) {
 	natstest.Run(t, func(t *testing.T, s *natstest.Server) {
 		queue, link := newQueue(t, s)
-		sink := stream.Sink{Deliver: func(*stream.Pull, *stream.Lease) {}, End: func(*stream.Pull, error) {}}
-		lane := stream.LaneOf("a", []string{"gpu"}, job.Normal)
-		tap, err := queue.Tap(t.Context(), lane, link, sink)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(tap.Close)
-		every := queue.AckWait()
+		r := NewRunner(Config{Agent: Agent{Name: "main", Size: 2}, Queue: queue, Link: link})
+		now := time.Now()
 		for name, row := range map[string]struct {
-			queued, running int
-			before          time.Duration // since it brought one in vain
-			shut, stopped   bool
-			waited          bool
-			rest            time.Duration
+			queued int
+			vain   time.Time
+			want   time.Duration
 		}{
-			"not full":                   {queued: 1, before: time.Hour, rest: time.Hour},
-			"full":                       {queued: 2, before: time.Hour, waited: true, rest: time.Hour},
-			"over full":                  {queued: 7, before: every, waited: true, rest: time.Hour},
-			"in vain a moment ago":       {queued: 2, before: every - time.Second, rest: time.Second},
-			"one place free":             {queued: 2, running: 1, before: time.Hour, waited: true, rest: time.Hour},
-			"no place free":              {queued: 2, running: 2, before: time.Hour, rest: time.Hour},
-			"shut":                       {queued: 2, shut: true, before: time.Hour, rest: time.Hour},
-			"the agent takes no more":    {queued: 2, stopped: true, before: time.Hour, rest: time.Hour},
-			"not full, in vain just now": {queued: 1, rest: time.Hour},
+			"not full":                   {1, time.Time{}, 0},
+			"full":                       {2, time.Time{}, 0},
+			"in vain just now":           {2, now, queue.AckWait()},
+			"over full, in vain lately":  {7, now.Add(-time.Second), queue.AckWait() - time.Second},
+			"in vain long ago":           {2, now.Add(-queue.AckWait()), 0},
+			"not full, in vain just now": {1, now, 0},
 		} {
-			now := time.Now()
-			full := &laneState{lane: lane, tap: tap, shut: row.shut, queued: make([]*admission, row.queued), vain: now.Add(-row.before)}
-			r := NewRunner(Config{Agent: Agent{Name: "main", Size: 2}, Queue: queue, Link: link})
-			r.lanes, r.running, r.stopped = []*laneState{full}, row.running, row.stopped
-			rest := r.relieve(now)
-			if waited := full.waiting != nil && full.relief; waited != row.waited || rest != row.rest {
-				t.Errorf("%s: waited on %t, left alone for %v; want %t, %v", name, waited, rest, row.waited, row.rest)
+			lane := &laneState{queued: make([]*admission, row.queued), vain: row.vain}
+			if got := lane.rest(r, now); got != row.want {
+				t.Errorf("%s: left alone for %v, want %v", name, got, row.want)
 			}
-			if again := r.relieve(now); full.waiting != nil && (again != time.Hour || full.asked != nil) {
-				t.Errorf("%s: waited on again", name)
-			}
-			r.cancelPulls()
 		}
 	})
 }

@@ -2,7 +2,6 @@ package agents
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync/atomic"
@@ -18,12 +17,6 @@ const (
 	// holdFor is how long a job that was delivered to a full agent waits for a
 	// place before it is handed back.
 	holdFor = 100 * time.Millisecond
-	// lingerFor is how long waiting pulls of a full agent are left standing,
-	// for a place may be free again at once.
-	lingerFor = 2 * time.Millisecond
-	// reopenAfter is how long a lane whose pull or consumer failed is left
-	// alone.
-	reopenAfter = 250 * time.Millisecond
 	// abandonAfter is how long handlers have to return after their context
 	// ended because the dispatcher stops.
 	abandonAfter = time.Second
@@ -80,29 +73,6 @@ type Runner struct {
 	over   chan struct{} // closed when Run returns
 	jobs   jobSet
 	leases leaseSet
-}
-
-// laneState is what a Runner knows of a lane. Owned by Run.
-type laneState struct {
-	lane    stream.Lane
-	rank    int             // in the agent's order, see [Order.rank]
-	opening bool            // its tap is being opened, or will be
-	shut    bool            // nothing is taken from it
-	claims  context.Context // ends when the lane is shut, or the intake ends
-	shutNow context.CancelFunc
-	tap     *stream.Tap // nil while it is opened
-	hot     bool
-	waiting *stream.Pull
-	asked   *stream.Pull
-	left    int       // jobs that asked may still bring
-	turn    bool      // the pull under way is for what is owed to the lane
-	looked  time.Time // when it was last asked
-	keeps   bool      // a place is kept for what waiting may bring
-	failing bool      // it could not be opened or pulled from, which was logged
-
-	queued []*admission // jobs of it that wait for a slot
-	relief bool         // the waiting pull is of a full lane
-	vain   time.Time    // when such a pull last brought a job in vain
 }
 
 // NewRunner returns a runner without lanes. It starts nothing.
@@ -199,7 +169,6 @@ func (r *Runner) step(now time.Time) time.Duration {
 		first.start()
 	}
 	r.pull(now)
-	wait = min(wait, r.relieve(now))
 	for _, h := range r.held {
 		wait = min(wait, holdFor-now.Sub(h.since))
 	}
@@ -207,147 +176,14 @@ func (r *Runner) step(now time.Time) time.Duration {
 		if left := keepFor - now.Sub(s.looked); s.keeps && left > 0 {
 			wait = min(wait, left)
 		}
+		if rest := s.rest(r, now); rest > 0 {
+			wait = min(wait, rest)
+		}
 	}
 	if linger := r.linger(now); linger > 0 {
 		wait = min(wait, linger)
 	}
 	return wait
-}
-
-// linger cancels the waiting pulls of an agent that has been full for a
-// moment, and returns how much of that moment is left; 0 where nothing is to
-// be cancelled.
-func (r *Runner) linger(now time.Time) time.Duration {
-	if r.running+len(r.held) < r.size {
-		r.fullAt = time.Time{}
-		return 0
-	}
-	if r.fullAt.IsZero() {
-		r.fullAt = now
-	}
-	if left := lingerFor - now.Sub(r.fullAt); left > 0 {
-		return left
-	}
-	for _, s := range r.lanes {
-		if s.waiting != nil {
-			s.waiting.Cancel()
-		}
-	}
-	return 0
-}
-
-// free is how many places have no job, nor one that may take them.
-func (r *Runner) free() int { return r.size - r.running - len(r.held) - r.entering }
-
-// pull makes the pulls that the plan asks for.
-func (r *Runner) pull(now time.Time) {
-	if r.stopped || len(r.early) >= r.mostEarly() {
-		return
-	}
-	open := make([]*laneState, 0, len(r.lanes))
-	v := view{size: r.size, prefetch: prefetch(r.size, r.spent), taken: r.running + len(r.held) + r.entering, next: r.next}
-	owed := 0 // asked for already
-	for _, s := range r.lanes {
-		if s.tap == nil || s.shut || s.full(r.size) {
-			continue
-		}
-		open = append(open, s)
-		v.taken += s.left
-		if s.keeps = s.keeps && s.waiting != nil && now.Sub(s.looked) < keepFor; s.keeps {
-			v.kept++
-		}
-		if s.turn && s.asked != nil {
-			owed += s.left
-		}
-		v.lanes = append(v.lanes, laneView{
-			hot: s.hot, asked: s.asked != nil, waiting: s.waiting != nil, since: now.Sub(s.looked), limited: s.limited(), rank: s.rank,
-		})
-	}
-	if len(open) == 0 {
-		return
-	}
-	v.next %= len(open)
-	v.idle = r.free()
-	v.turns = r.debt.turns(owed)
-	orders, next := plan(v)
-	r.next = next
-	for _, o := range orders {
-		r.ask(open[o.lane], o, now)
-	}
-}
-
-func (r *Runner) ask(s *laneState, o order, now time.Time) {
-	pull, err := s.tap.Pull(o.jobs, o.waiting)
-	if err != nil {
-		r.reopen(s, err)
-		return
-	}
-	s.looked = now
-	s.turn, s.keeps, s.relief = o.turn, o.keep, o.relief
-	if o.waiting {
-		s.waiting = pull
-	} else {
-		s.asked, s.left = pull, o.jobs
-	}
-}
-
-// open opens the lane's tap in the background, again and again until it
-// succeeds.
-func (r *Runner) open(s *laneState) {
-	sink := stream.Sink{
-		Deliver: func(p *stream.Pull, lease *stream.Lease) {
-			r.box.Post(func() { r.delivered(s, p, lease) })
-		},
-		End: func(p *stream.Pull, err error) {
-			r.box.Post(func() { r.ended(s, p, err) })
-		},
-	}
-	s.opening = true
-	go func() {
-		tap, err := r.config.Queue.Tap(r.work, s.lane, r.config.Link, sink)
-		r.box.Post(func() {
-			s.opening = false
-			if err != nil {
-				r.reopen(s, err)
-				return
-			}
-			s.tap = tap
-			if s.failing {
-				r.log.Info("lane is open again", "lane", s.lane.Token())
-				s.failing = false
-				if !slices.ContainsFunc(r.lanes, func(other *laneState) bool { return other.failing }) {
-					r.trouble.Store(nil)
-				}
-			}
-		})
-	}()
-}
-
-// reopen opens a lane again after a while: its consumer may be gone.
-func (r *Runner) reopen(s *laneState, err error) {
-	if r.stopped {
-		return
-	}
-	level := slog.LevelError
-	if s.failing {
-		level = slog.LevelDebug
-	}
-	s.failing = true
-	trouble := fmt.Sprintf("lane %s: %v", s.lane.Token(), err)
-	r.trouble.Store(&trouble)
-	r.log.Log(r.work, level, "lane failed, will be opened again", "lane", s.lane.Token(), "err", err)
-	if s.tap != nil {
-		s.tap.Close()
-		s.tap = nil
-	}
-	s.opening = true
-	time.AfterFunc(reopenAfter, func() {
-		r.box.Post(func() {
-			if s.opening = !r.stopped && !s.shut; s.opening {
-				r.open(s)
-			}
-		})
-	})
 }
 
 func (r *Runner) delivered(s *laneState, p *stream.Pull, lease *stream.Lease) {
@@ -375,38 +211,6 @@ func (r *Runner) take(s *laneState, lease *stream.Lease, relief bool) {
 			since: time.Now(), lane: s,
 			start: func() { r.start(lease) }, refuse: func() { r.refuse(lease) },
 		})
-	}
-}
-
-// count notes that a pull brought a job, in its lane's turn or before lanes that
-// come later.
-func (r *Runner) count(s *laneState, p *stream.Pull) {
-	switch {
-	case s.turn:
-		r.debt = r.debt.paid()
-	case s.asked == p && slices.ContainsFunc(r.lanes, func(other *laneState) bool { return !other.shut && other.rank > s.rank }):
-		r.debt = r.debt.passed(r.size + prefetch(r.size, r.spent))
-	}
-}
-
-// limited reports whether the lane's jobs name quotas. How many of them are
-// given out is the server's to limit, so it is not asked for more again and
-// again.
-func (s *laneState) limited() bool { return len(s.lane.Quotas()) > 0 }
-
-func (r *Runner) ended(s *laneState, p *stream.Pull, err error) {
-	switch p {
-	case s.asked:
-		// It brought less than it was to: the lane has no more.
-		if s.left > 0 {
-			s.hot = false
-		}
-		s.asked, s.left, s.turn = nil, 0, false
-	case s.waiting:
-		s.waiting, s.turn = nil, false
-	}
-	if err != nil && s.tap != nil {
-		r.reopen(s, fmt.Errorf("pull: %w", err))
 	}
 }
 
@@ -453,21 +257,6 @@ func (r *Runner) handBack(lease *stream.Lease) {
 func (r *Runner) stop() {
 	r.stopped = true
 	r.cancelPulls()
-}
-
-func (r *Runner) cancelPulls() {
-	for _, s := range r.lanes {
-		s.cancelPulls()
-	}
-}
-
-func (s *laneState) cancelPulls() {
-	if s.waiting != nil {
-		s.waiting.Cancel()
-	}
-	if s.asked != nil {
-		s.asked.Cancel()
-	}
 }
 
 // quiet reports whether nothing more can be delivered.

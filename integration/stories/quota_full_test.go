@@ -1,21 +1,29 @@
 package stories
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/asyncnats/asyncnats"
 )
 
 // Jobs that have a slot, or stand in line, and whose dispatcher is gone are taken
-// over by agents with whom as many jobs wait already as they have places: who
-// waits would else wait for them for ever.
+// over by agents with whom as many jobs wait already as they have places: who waits
+// would else wait for them for ever. That other jobs keep those agents busy is no
+// hindrance.
 func TestFullAgentsTakeOver(t *testing.T) {
-	for name, leave := range map[string]func(*staff){
-		"dead":    func(d *staff) { d.wire.Cut(); d.stop() },
-		"stopped": func(d *staff) { d.stop() },
+	for name, row := range map[string]struct {
+		leave func(*staff)
+		busy  int
+	}{
+		"dead":                      {func(d *staff) { d.wire.Cut(); d.stop() }, 0},
+		"stopped":                   {func(d *staff) { d.stop() }, 0},
+		"dead, the others are busy": {func(d *staff) { d.wire.Cut(); d.stop() }, 2000},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tell(t, func(s *story) {
@@ -29,14 +37,29 @@ func TestFullAgentsTakeOver(t *testing.T) {
 				s.dispatch(w.staff(1))
 				jobs = append(jobs, stints(s, paint, gpu, "d", "e")...)
 				s.wantQuota("gpu", ids("a", "b", "c"), ids("d", "e"))
-				leave(gone)
-				w.finish("a", "b", "c", "d", "e")
-				awaitFake(s, func() bool { return len(w.begun()) == 8 }) // a, b and c twice
-				for _, j := range jobs {
-					wait(s, j)
+				others := make([]asyncnats.Call[string], row.busy)
+				for i := range others {
+					others[i] = carve.Call(stint{Name: "other", For: 50 * time.Millisecond})
 				}
-				w.wantMost(s, map[string]int{"gpu": 3})
+				if _, err := asyncnats.PutMany(s.Context(), s.queue, others...); err != nil {
+					s.Fatal(err)
+				}
+				row.leave(gone)
+				w.finish("a", "b", "c", "d", "e")
+				ctx, cancel := context.WithTimeout(s.Context(), 2*ackWait)
+				defer cancel()
+				for _, j := range jobs {
+					if _, err := j.Wait(ctx); err != nil {
+						s.Fatalf("%s: %v", j.ID(), err)
+					}
+				}
+				if info, err := s.queue.Info(s.Context()); err != nil || (info.Messages > 0) != (row.busy > 0) {
+					s.Errorf("%d messages are left, %v", info.Messages, err)
+				}
 				s.wantQuota("gpu", nil, nil)
+				if most := w.most["gpu"]; most != 3 {
+					s.Errorf("%d were live at once", most)
+				}
 			})
 		})
 	}

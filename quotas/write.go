@@ -1,0 +1,111 @@
+package quotas
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/asyncnats/asyncnats/kv"
+)
+
+// read reads a quota again.
+func (g *Gate) read(l *line) {
+	l.busy = true
+	l.asked++
+	reading := l.asked
+	go func() {
+		ctx, cancel := context.WithTimeout(g.ctx, tryPatience)
+		defer cancel()
+		now, revision, stored, err := g.set.read(ctx, l.name)
+		g.work.Do(func() {
+			l.busy, l.dirty = false, true
+			if err == nil {
+				l.answered = reading
+			}
+			if err == nil && revision != 0 && revision == l.wrote && now.limitsRate() {
+				g.clock.set(stored, l.wroteAt)
+			}
+			switch {
+			case err != nil:
+				g.failed(l, "quota cannot be read, will be tried again", err)
+			case revision == 0 || revision >= l.newest:
+				g.learn(l, now, revision)
+			default:
+				l.stale = false // more was told meanwhile
+			}
+		})
+	}()
+}
+
+// write writes a quota.
+func (g *Gate) write(l *line, next Slots) {
+	l.begin()
+	l.stamp(&next, time.Now())
+	base := l.revision
+	if next.Keeper != g.config.Dispatcher {
+		// Terms rise even where the quota's value was removed in between.
+		next.Keeper, next.Term = g.config.Dispatcher, max(next.Term, base)+1
+	}
+	if base == 0 {
+		go func() {
+			ctx, cancel := context.WithTimeout(g.ctx, tryPatience)
+			defer cancel()
+			revision, err := g.set.write(ctx, l.name, next, base)
+			g.work.Do(func() { g.written(l, next, base, revision, err) })
+		}()
+		return
+	}
+	reply, number := g.expect(tryPatience, func(answer *nats.Msg) {
+		if answer == nil {
+			g.written(l, next, base, 0, context.DeadlineExceeded)
+			return
+		}
+		revision, err := kv.Answered(answer)
+		g.written(l, next, base, revision, err)
+	})
+	if err := g.set.bucket.Send(g.set.key(l.name), next, base, kv.Forever, reply); err != nil {
+		g.forget(number)
+		g.written(l, next, base, 0, err)
+	}
+}
+
+// begin notes that a write is under way, for all guests there are.
+func (l *line) begin() { l.busy, l.included = true, len(l.guests) }
+
+// written takes how a write ended.
+func (g *Gate) written(l *line, next Slots, base, revision uint64, err error) {
+	l.busy, l.dirty = false, true
+	switch {
+	case err == nil:
+		l.unsure, l.take = false, false
+		l.wrote, l.wroteAt = revision, time.Now()
+		if revision >= l.newest {
+			was := l.known
+			g.learn(l, next, revision)
+			g.spread(l, was)
+			l.stale = next.undated()
+		}
+	case errors.Is(err, kv.ErrConflict):
+		// Refused for what it was based on; whatever of ours was under way
+		// before was based on the same, or older.
+		l.unsure = false
+		l.stale = l.stale || l.revision == base
+	default:
+		l.unsure = true
+		g.failed(l, "quota cannot be written, will be tried again", err)
+	}
+}
+
+// failed has a line read again after a while.
+func (g *Gate) failed(l *line, message string, err error) {
+	if g.ctx.Err() != nil {
+		return
+	}
+	g.log.Debug(message, "quota", l.name, "err", err)
+	l.busy = true
+	time.AfterFunc(tryPause, func() {
+		g.work.Do(func() { l.busy, l.stale, l.dirty = false, true, true })
+	})
+}
