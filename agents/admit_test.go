@@ -17,7 +17,7 @@ import (
 // of their jobs are given out is the server's to limit.
 func TestPlanWithQuotas(t *testing.T) {
 	cold, hot := laneView{}, laneView{hot: true}
-	limited, limitedDue := laneView{limited: true}, laneView{limited: true, since: probeEvery}
+	limited, limitedDue := laneView{limited: true, most: 4}, laneView{limited: true, most: 4, since: probeEvery}
 	for name, row := range map[string]struct {
 		view view
 		want []order
@@ -28,11 +28,15 @@ func TestPlanWithQuotas(t *testing.T) {
 			[]order{{lane: 0, jobs: 2, waiting: true}, {lane: 1, jobs: 2, waiting: true}}, 0,
 		},
 		"idle: a full lane is waited on for one job": {
-			view{size: 4, idle: 4, lanes: []laneView{{limited: true, full: true}}},
+			view{size: 4, idle: 4, lanes: []laneView{{limited: true, most: 1}}},
 			[]order{{lane: 0, jobs: 1, waiting: true}}, 0,
 		},
+		"idle: one with little room is waited on for no more": {
+			view{size: 9, idle: 9, lanes: []laneView{{limited: true, most: 3}, cold}},
+			[]order{{lane: 0, jobs: 3, waiting: true}, {lane: 1, jobs: 4, waiting: true}}, 0,
+		},
 		"beside a hot one: a full lane is waited on as others": {
-			view{size: 4, idle: 4, lanes: []laneView{{limited: true, full: true, since: probeEvery}, hot}},
+			view{size: 4, idle: 4, lanes: []laneView{{limited: true, most: 1, since: probeEvery}, hot}},
 			[]order{{lane: 0, jobs: 1, waiting: true, keep: true}, {lane: 1, jobs: 3}}, 0,
 		},
 		"idle: what waits already is left": {

@@ -40,8 +40,10 @@ type laneView struct {
 	since time.Duration
 	// limited: its jobs name quotas. It is never hot, and always waited on.
 	limited bool
-	// full: as many of its jobs wait for a slot as the agent has places, see relief.go.
-	full bool
+	// most is how many jobs it is waited on for at most, where it is limited: so that no
+	// more of them wait here than the agent has places, and one where it is full, see
+	// relief.go.
+	most int
 	// rank: lanes of a lower rank come before it.
 	rank int
 }
@@ -121,8 +123,8 @@ func waitEverywhere(v view) []order {
 	var orders []order
 	for i, lane := range v.lanes {
 		jobs := max(1, v.idle/len(v.lanes))
-		if lane.full {
-			jobs = 1
+		if lane.limited {
+			jobs = min(jobs, lane.most)
 		}
 		if lane.free() {
 			orders = append(orders, order{lane: i, jobs: jobs, waiting: true})

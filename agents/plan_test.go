@@ -17,7 +17,7 @@ func TestPlan(t *testing.T) {
 	hotAt := func(rank int, since time.Duration) laneView { return laneView{hot: true, rank: rank, since: since} }
 	dueAt := func(rank int) laneView { return laneView{rank: rank, since: probeEvery} }
 	limitedAt := func(rank int, since time.Duration) laneView {
-		return laneView{limited: true, rank: rank, since: since}
+		return laneView{limited: true, most: 1, rank: rank, since: since}
 	}
 	for name, row := range map[string]struct {
 		view view
@@ -187,6 +187,7 @@ func TestPlanInvariants(t *testing.T) {
 				since: time.Duration(r.IntN(3)) * probeEvery, limited: r.IntN(4) == 0, rank: r.IntN(3),
 			}
 			v.lanes[i].hot = v.lanes[i].hot && !v.lanes[i].limited
+			v.lanes[i].most = 1 + r.IntN(4)
 			underWay = underWay || v.lanes[i].asked || v.lanes[i].waiting
 			if v.lanes[i].asked {
 				v.taken++
@@ -203,6 +204,9 @@ func TestPlanInvariants(t *testing.T) {
 				t.Fatalf("%+v: bad order %+v", v, o)
 			}
 			seen[o.lane] = true
+			if v.lanes[o.lane].limited && o.jobs > v.lanes[o.lane].most {
+				t.Fatalf("%+v: too many in order %+v", v, o)
+			}
 			if over := v.lanes[o.lane].rank > first; over != o.turn {
 				t.Fatalf("%+v: order %+v, passed over: %t", v, o, over)
 			}

@@ -33,7 +33,7 @@ func (r *Runner) pull(now time.Time) {
 		}
 		v.lanes = append(v.lanes, laneView{
 			hot: s.hot, asked: s.asked != nil, waiting: s.waiting != nil, since: now.Sub(s.looked), rank: s.rank,
-			limited: s.limited(), full: s.full(r.size),
+			limited: s.limited(), most: max(1, r.size-len(s.queued)),
 		})
 	}
 	if len(open) == 0 {

@@ -73,7 +73,8 @@ func TestRateOfLongJobs(t *testing.T) {
 			s.Fatal(err)
 		}
 		for _, lane := range info.Lanes {
-			if running := len(w.seen()); len(lane.Quotas) > 0 && lane.Assigned > running+places {
+			// One more may have been handed back, which waits for another agent.
+			if running := len(w.seen()); len(lane.Quotas) > 0 && lane.Assigned > running+places+1 {
 				s.Errorf("%d are delivered, of which %d run", lane.Assigned, running)
 			}
 		}
