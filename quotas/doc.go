@@ -11,8 +11,8 @@
 // An attempt that was delivered a job enters with a [Claim] for each quota that
 // the job names: it becomes a holder where a slot is free and nobody waits, else
 // a waiter. When its job is over it leaves, and the write by which it leaves
-// gives the slot to the first waiter, whose gate is told and lets it in. Waiters are served in the order of the queue, jobs that were interrupted
-// first.
+// gives the slot to the first waiter, whose gate is told and lets it in. Waiters are
+// served in the order of the queue, jobs that were interrupted first.
 //
 // A holder does not expire. The job's un-acked message is its lease: if the
 // worker dies, the server gives the job to another attempt, whose claim takes the
@@ -61,8 +61,9 @@
 // larger, by what is known: what expired by the old period is forgotten.
 //
 // Two jobs that are claimed by two dispatchers at the same moment, while a slot
-// is free, may start in either order. A slot whose holder was killed is idle until the job
-// is delivered again, an ack wait later. Where somebody deletes jobs, or the
-// quota's key, behind the dispatchers' backs, claims without job are swept after
-// two ack waits.
+// is free, may start in either order. A slot whose holder was killed is idle until the
+// job is delivered again, an ack wait later; where nobody takes jobs of its task any
+// more, until somebody does or the job is cancelled. Where somebody deletes jobs, or
+// the quota's key, behind the dispatchers' backs, claims without job are swept after two
+// ack waits.
 package quotas

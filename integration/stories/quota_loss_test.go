@@ -248,6 +248,31 @@ func TestPurgedWaiter(t *testing.T) {
 	})
 }
 
+// A job whose dispatcher died, and whose task nobody else takes, keeps its slot until
+// it is cancelled.
+func TestSlotThatNobodyTakesOver(t *testing.T) {
+	tell(t, func(s *story) {
+		s.create("gpu", 1)
+		w := s.site()
+		d := s.dispatch(w.staff(5, "site.paint"))
+		held := stints(s, paint, gpu, "held")[0]
+		s.dispatch(w.staff(5, "site.carve"))
+		stints(s, carve, gpu, "next")
+		d.wire.Cut()
+		d.stop()
+		time.Sleep(10 * time.Minute)
+		w.wantBegun(s, "held")
+		s.wantQuota("gpu", ids("held"), ids("next"))
+		if _, err := held.Cancel(s.Context()); err != nil {
+			s.Fatal(err)
+		}
+		time.Sleep(2 * ackWait)
+		w.wantBegun(s, "held", "next")
+		w.finish("next")
+		s.wantQuota("gpu", nil, nil)
+	})
+}
+
 // CleanQuota drops what a deleted job has left, without any dispatcher, and
 // nothing else (FEATURES 39).
 func TestCleanQuota(t *testing.T) {
