@@ -188,7 +188,7 @@ func TestKeptNothing(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 		s.settled()
-		time.Sleep(time.Hour)
+		time.Sleep(10 * time.Minute)
 		if _, err := whole.Status(s.Context()); !errors.Is(err, asyncnats.ErrNoJob) {
 			t.Errorf("the whole is kept: %v", err)
 		}
@@ -351,9 +351,9 @@ func TestCallbacksAreAddedInAnyState(t *testing.T) {
 		var d diary
 		config := ensemble(&d, handsOver(&d, func(ctx context.Context, arg string) (asyncnats.Call[int], error) {
 			if info, _ := job.FromContext(ctx); arg == "again" && info.Attempt == 1 {
-				return asyncnats.Call[int]{}, job.RetryAfter(time.Hour, errBroken)
+				return asyncnats.Call[int]{}, job.RetryAfter(10*time.Minute, errBroken)
 			}
-			return work.Call(arg).In(time.Hour), nil
+			return work.Call(arg).In(10 * time.Minute), nil
 		}))
 		working := s.dispatch(config)
 		parallel := asyncnats.Define[asyncnats.Outcome[[]asyncnats.Outcome[int]], asyncnats.None]("story.all")
@@ -363,7 +363,7 @@ func TestCallbacksAreAddedInAnyState(t *testing.T) {
 		}))
 		more := s.dispatch(config)
 		retried, waits := put(s, outerTask.Call("again")), put(s, outerTask.Call("abc").Keep(job.KeepNone))
-		whole := put(s, asyncnats.Parallel(work.Call("zz").In(time.Hour)).In(time.Hour))
+		whole := put(s, asyncnats.Parallel(work.Call("zz").In(10*time.Minute)).In(10*time.Minute))
 		time.Sleep(time.Minute)
 		for _, j := range []*asyncnats.Job[int]{retried, waits} {
 			if err := j.OnSuccess(s.Context(), noted); err != nil {
@@ -377,9 +377,9 @@ func TestCallbacksAreAddedInAnyState(t *testing.T) {
 			if err := whole.OnDone(s.Context(), parallel); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(61 * time.Minute)
+			time.Sleep(11 * time.Minute)
 		}
-		time.Sleep(3 * time.Hour)
+		time.Sleep(30 * time.Minute)
 		got := strings.Join(d.read(), "\n")
 		if strings.Count(got, "noted 5") != 1 || strings.Count(got, "noted 3") != 1 || strings.Count(got, "all 1") != 2 {
 			t.Errorf("got %q", d.read())
@@ -434,7 +434,7 @@ func TestQueueOfWaitingJobsGoes(t *testing.T) {
 		}
 		var d diary
 		working := s.dispatch(ensemble(&d))
-		call := asyncnats.Parallel(work.Call("abc").Queue(job.DefaultQueue).In(time.Hour))
+		call := asyncnats.Parallel(work.Call("abc").Queue(job.DefaultQueue).In(10 * time.Minute))
 		if _, err := asyncnats.Put(s.Context(), audio, call); err != nil {
 			t.Fatal(err)
 		}
@@ -442,7 +442,7 @@ func TestQueueOfWaitingJobsGoes(t *testing.T) {
 		if err := s.client.DeleteQueue(s.Context(), "audio"); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * time.Hour)
+		time.Sleep(20 * time.Minute)
 		d.want(s, "work abc")
 		s.settled()
 		s.forgotten(working)
@@ -460,7 +460,7 @@ func TestQueueOfPartsGoesLater(t *testing.T) {
 		config.Queues = []string{job.DefaultQueue}
 		working := s.dispatch(config)
 		early := put(s, asyncnats.Parallel(work.Call("x").Queue("audio")))
-		serial := put(s, asyncnats.Serial(work.Call("a").In(time.Hour), work.Call("b").Queue("audio")))
+		serial := put(s, asyncnats.Serial(work.Call("a").In(10*time.Minute), work.Call("b").Queue("audio")))
 		time.Sleep(time.Minute)
 		if err := s.client.DeleteQueue(s.Context(), "audio"); err != nil {
 			t.Fatal(err)
@@ -472,7 +472,7 @@ func TestQueueOfPartsGoesLater(t *testing.T) {
 		if _, err := early.Cancel(s.Context()); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Hour)
+		time.Sleep(10 * time.Minute)
 		s.settled()
 		s.forgotten(working)
 	})
@@ -483,10 +483,10 @@ func TestWaitingJobsAreListed(t *testing.T) {
 	tell(t, func(s *story) {
 		var d diary
 		s.dispatch(ensemble(&d, handsOver(&d, func(_ context.Context, arg string) (asyncnats.Call[int], error) {
-			return work.Call(arg).In(time.Hour), nil
+			return work.Call(arg).In(10 * time.Minute), nil
 		})))
 		handed := put(s, outerTask.Call("abc"))
-		whole := put(s, asyncnats.Parallel(work.Call("a").In(time.Hour)).ID("me"))
+		whole := put(s, asyncnats.Parallel(work.Call("a").In(10*time.Minute)).ID("me"))
 		time.Sleep(time.Minute)
 		info, err := s.queue.Info(s.Context())
 		if err != nil || info.Waiting != 2 || info.Scheduled != 2 || info.Messages != 4 || info.Strays != 0 {
@@ -531,10 +531,10 @@ func TestDeadlineOfComposition(t *testing.T) {
 		if failure, failed := errors.AsType[*job.Failure](err); !failed || failure.Kind != job.KindExpired {
 			t.Errorf("got %v", err)
 		}
-		if got := wait(s, put(s, asyncnats.Parallel(work.Call("a").In(time.Hour)).Within(time.Minute))); got[0].Result != 1 {
+		if got := wait(s, put(s, asyncnats.Parallel(work.Call("a").In(10*time.Minute)).Within(time.Minute))); got[0].Result != 1 {
 			t.Errorf("got %+v", got)
 		}
-		time.Sleep(2 * time.Hour)
+		time.Sleep(20 * time.Minute)
 		s.settled()
 		s.forgotten(working)
 	})
@@ -548,7 +548,7 @@ func TestPartExpires(t *testing.T) {
 		config := ensemble(&d)
 		config.Agents = []agents.Agent{{Name: "main", Size: 1, Filter: []string{"story.sum"}}}
 		working := s.dispatch(config)
-		whole := put(s, asyncnats.Then(asyncnats.Serial(work.Call("a").Within(time.Minute), work.Call("b").In(time.Hour).Within(time.Minute)), sum))
+		whole := put(s, asyncnats.Then(asyncnats.Serial(work.Call("a").Within(time.Minute), work.Call("b").In(10*time.Minute).Within(time.Minute)), sum))
 		if got := wait(s, whole); got != "0, 2 failed" {
 			t.Errorf("got %q", got)
 		}

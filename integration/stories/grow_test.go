@@ -69,7 +69,7 @@ func TestPartsAddedByPart(t *testing.T) {
 func TestPartsAddedFromOutside(t *testing.T) {
 	tell(t, func(s *story) {
 		var d diary
-		parts := asyncnats.Parallel(work.Call("a"), work.Call("later").In(time.Hour)).In(time.Minute)
+		parts := asyncnats.Parallel(work.Call("a"), work.Call("later").In(10*time.Minute)).In(time.Minute)
 		whole := put(s, parts)
 		if err := asyncnats.AddParts(s.Context(), whole, work.Call("bb"), work.Call("ccc")); err != nil {
 			t.Fatal(err)
@@ -124,7 +124,7 @@ func TestTree(t *testing.T) {
 		}
 		var d diary
 		s.dispatch(ensemble(&d))
-		inner := asyncnats.Then(asyncnats.Serial(work.Call("bad").Queue("audio"), work.Call("later").In(time.Hour)), total)
+		inner := asyncnats.Then(asyncnats.Serial(work.Call("bad").Queue("audio"), work.Call("later").In(10*time.Minute)), total)
 		whole := put(s, asyncnats.Parallel(work.Call("a").OnSuccess(noted), inner).OnDone(asyncnats.Define[asyncnats.Outcome[[]asyncnats.Outcome[int]], asyncnats.None]("story.unknown")))
 		time.Sleep(time.Minute)
 		if diff := cmp.Diff(sketch{"parallel", job.Waiting, 1, 2, []sketch{
