@@ -48,11 +48,13 @@ func (s *sea) handlers() []job.Handler {
 	return []job.Handler{wreck.Handle(s.sail), sink.Handle(s.sail)}
 }
 
-// ended puts a call and waits until its job has ended, which may be badly.
+// ended puts a call and waits until its job has ended, which may be badly, and what
+// is kept of that is kept: the outcome may be read a moment before.
 func ended[R any](s *story, call asyncnats.Call[R]) *asyncnats.Job[R] {
 	s.Helper()
 	j := put(s, call)
 	finish(s, j)
+	time.Sleep(time.Millisecond)
 	return j
 }
 
