@@ -101,7 +101,8 @@ func (f DeadFilter) accepts(d Dead) bool {
 // Dead lists failed jobs, the one that failed last first. It reads what is kept of
 // failed jobs and nothing else: those of the task where the filter names one, and
 // of those the newest until there are as many as its limit or all since its Since.
-// Entries of a later release, which this one cannot read, are left out.
+// Entries of a later release, which this one cannot read, are left out. A job is kept
+// a moment after its outcome can be read.
 func (q *Queue) Dead(ctx context.Context, f DeadFilter) ([]Dead, error) {
 	if err := f.Check(); err != nil {
 		return nil, fmt.Errorf("asyncnats: %w", err)
