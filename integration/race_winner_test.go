@@ -24,7 +24,7 @@ import (
 // machine may be too slow for one of them in a few.
 const manyRuns = 1000
 
-var raceRuns = flag.Int("race.runs", 30, "how often each race is run")
+var raceRuns = flag.Int("race.runs", 12, "how often each race is run")
 
 // A job that is cancelled just when something else happens to it has one outcome,
 // and everybody is told the same (FEATURES, trap 12): whoever cancels, whoever
