@@ -57,9 +57,7 @@ func TestFullAgentsTakeOver(t *testing.T) {
 					s.Errorf("%d messages are left, %v", info.Messages, err)
 				}
 				s.wantQuota("gpu", nil, nil)
-				if most := w.most["gpu"]; most != 3 {
-					s.Errorf("%d were live at once", most)
-				}
+				w.wantMost(s, map[string]int{"gpu": 3})
 			})
 		})
 	}
