@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -28,6 +29,8 @@ var (
 	nap = asyncnats.Define[time.Duration, asyncnats.None]("story.nap")
 	// stubborn sleeps for the time it is given, whatever its context says.
 	stubborn = asyncnats.Define[time.Duration, string]("story.stubborn")
+	// parked takes until the file that it is given is there, or its context ends.
+	parked = asyncnats.Define[string, string]("story.parked")
 	// endless takes for ever with the dispatcher that it is given, until its
 	// context ends, and no time with any other.
 	endless = asyncnats.Define[string, string]("story.endless")
@@ -68,6 +71,23 @@ func handlers(log string) []job.Handler {
 			time.Sleep(d)
 			info, _ := job.FromContext(ctx)
 			return info.Dispatcher, nil
+		}),
+		parked.Handle(func(ctx context.Context, file string) (string, error) {
+			defer note(log, ctx)()
+			for {
+				switch _, err := os.Stat(file); {
+				case err == nil:
+					info, _ := job.FromContext(ctx)
+					return info.Dispatcher, nil
+				case !errors.Is(err, fs.ErrNotExist):
+					return "", err
+				}
+				select {
+				case <-time.After(10 * time.Millisecond):
+				case <-ctx.Done():
+					return "", context.Cause(ctx)
+				}
+			}
 		}),
 		endless.Handle(func(ctx context.Context, with string) (string, error) {
 			defer note(log, ctx)()

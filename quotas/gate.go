@@ -121,8 +121,7 @@ func (g *Gate) Expel(nonce job.Nonce, names []string) (done <-chan struct{}) {
 		for _, name := range names {
 			l := g.line(name)
 			// What is known may be behind.
-			l.exits = append(l.exits, exit{release: r, after: l.asked + 1})
-			l.stale, l.dirty = true, true
+			l.exits, l.dirty = append(l.exits, exit{release: r, after: l.asked + 1}), true
 		}
 	})
 	return r.done
@@ -265,7 +264,7 @@ func (g *Gate) step() {
 		if !l.dirty {
 			continue
 		}
-		if l.loaded && l.stale && !l.busy {
+		if l.loaded && l.behind() && !l.busy {
 			g.read(l)
 		}
 		if l.learnt || !l.busy {

@@ -55,8 +55,15 @@ func newLine(name string) *line {
 	return &line{name: name, condemned: make(map[condemned]bool), reserving: make(map[job.Nonce]bool)}
 }
 
+// behind reports whether the line is to be read: what is known is not enough, or
+// somebody waits for a reading that begins after they came, whatever is learnt
+// before.
+func (l *line) behind() bool {
+	return l.stale || slices.ContainsFunc(l.exits, func(e exit) bool { return e.after > l.asked })
+}
+
 // idle reports whether the line can be written.
-func (l *line) idle() bool { return l.loaded && !l.stale && !l.busy }
+func (l *line) idle() bool { return l.loaded && !l.behind() && !l.busy }
 
 // settled reports whether nothing is under way that could yet write something
 // about a job.

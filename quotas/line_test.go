@@ -110,6 +110,7 @@ func TestSettled(t *testing.T) {
 		"nothing under way":               {func(*line) {}, true},
 		"a write or a reading":            {func(l *line) { l.busy = true }, false},
 		"a reading that is to be made":    {func(l *line) { l.stale = true }, false},
+		"a reading that somebody wants":   {func(l *line) { l.exits = []exit{{after: 1}} }, false},
 		"a value that cannot be read":     {func(l *line) { l.loaded = false }, false},
 		"a write that was not answered":   {func(l *line) { l.unsure = true }, false},
 		"a request that was not answered": {func(l *line) { l.take = true }, false},

@@ -26,7 +26,7 @@ func (g *Gate) stepSeveral() (blocked map[*line]bool) {
 		ready, idle := true, true
 		for _, name := range t.names {
 			l := g.lines[name]
-			if !l.loaded || l.stale || blocked[l] {
+			if !l.loaded || l.behind() || blocked[l] {
 				ready = false
 				break
 			}

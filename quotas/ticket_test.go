@@ -265,3 +265,23 @@ func TestExpelIsSure(t *testing.T) {
 		soon(t, "the attempt that had the slot", one.Lost())
 	})
 }
+
+// Whoever expels while its gate is writing waits for no more than that and a
+// reading, though the answer to the write says how the quota stood.
+func TestExpelDuringWrite(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.limit(2, "gpu")
+		p := w.start()
+		first := p.enter(1, "gpu")
+		wantIn(t, []*seat{first}, 1)
+		p.wire.Freeze()
+		second := p.enter(2, "gpu")
+		settle()
+		done := p.Expel(nonceOf(99), []string{"gpu"})
+		settle()
+		p.wire.Thaw()
+		wantIn(t, []*seat{second}, 2)
+		soon(t, "expelled", done)
+		w.wantLine("gpu", "1 2 |")
+	})
+}
