@@ -62,20 +62,35 @@ func (r *Runner) attempt(lease *stream.Lease) (a *attempt, invalid error) {
 	}, invalid
 }
 
-// keepLease keeps the attempt's lease until stop is called. ctx ends when it is
-// lost, or when the runner's work ends.
+// keepLease keeps the attempt's lease until stop is called, it is lost, or the
+// runner's work ends. ctx ends by that, and when the job is cancelled; its lease is
+// kept then as long as its handler runs, which has its slots.
 func (a *attempt) keepLease() (ctx context.Context, lose context.CancelCauseFunc, stop func()) {
 	ctx, cancel := context.WithCancelCause(a.runner.work)
-	stopKeeping := a.lease.Keep(ctx, a.look, cancel)
-	forget := a.runner.leases.add(a.spec.Nonce, func() {
-		if err := a.look(ctx); err != nil {
+	kept, end := context.WithCancel(a.runner.work)
+	lose = func(cause error) {
+		cancel(cause)
+		if !errors.Is(cause, job.ErrCancelled) {
+			end()
+		}
+	}
+	stopKeeping := a.lease.Keep(kept, func(ctx context.Context) error {
+		err := a.look(ctx)
+		if errors.Is(err, job.ErrCancelled) {
 			cancel(err)
+			return nil
+		}
+		return err
+	}, lose)
+	forget := a.runner.leases.add(a.spec.Nonce, func() {
+		if err := a.look(kept); err != nil {
+			lose(err)
 		}
 	})
-	return ctx, cancel, func() {
+	return ctx, lose, func() {
 		forget()
 		stopKeeping()
-		cancel(nil)
+		lose(nil)
 	}
 }
 
