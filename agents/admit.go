@@ -78,11 +78,11 @@ func (r *Runner) admit(s *laneState, lease *stream.Lease, relief bool) {
 	entry := s.arrive(r, relief)
 	r.admissions++
 	go func() {
-		r.pass(entry, a, invalid)
-		r.box.Post(func() {
+		defer r.box.Post(func() { // whatever becomes of the handler's goroutine
 			entry.move(outside)
 			r.admissions--
 		})
+		r.pass(entry, a, invalid)
 	}()
 }
 

@@ -347,26 +347,37 @@ func awaitFake(s *story, done func() bool) {
 }
 
 // A handler that ends its goroutine (runtime.Goexit, as t.FailNow does) leaves its job
-// to the next attempt, and its place to other jobs.
+// to the next attempt, and its place to other jobs. Its agent can stop.
 func TestHandlerThatEndsItsGoroutine(t *testing.T) {
-	tell(t, func(s *story) {
-		var starts atomic.Int32
-		quits := asyncnats.Define[asyncnats.None, string]("story.quits")
-		handler := quits.Handle(func(context.Context, asyncnats.None) (string, error) {
-			if starts.Add(1) == 1 {
-				runtime.Goexit()
-			}
-			return "done", nil
+	for name, quotas := range map[string][]string{"": nil, "of a quota": {"one"}} {
+		t.Run(name, func(t *testing.T) {
+			tell(t, func(s *story) {
+				if err := s.queue.CreateQuota(s.Context(), "one", 1); err != nil {
+					s.Fatal(err)
+				}
+				var starts atomic.Int32
+				quits := asyncnats.Define[asyncnats.None, string]("story.quits")
+				handler := quits.Handle(func(context.Context, asyncnats.None) (string, error) {
+					if starts.Add(1) == 1 {
+						runtime.Goexit()
+					}
+					return "done", nil
+				})
+				d := s.dispatch(shouters(dispatcher.Config{Handlers: []job.Handler{handler}, Agents: []agents.Agent{{Name: "main", Size: 1}}}))
+				began := time.Now()
+				j := put(s, quits.Call(asyncnats.None{}).Quota(quotas...))
+				awaitFake(s, func() bool { return starts.Load() == 1 })
+				if wait(s, put(s, shout.Call("hello"))); time.Since(began) > time.Second {
+					s.Errorf("its place was free after %v", time.Since(began))
+				}
+				if wait(s, j) != "done" {
+					s.Error("it was not done")
+				}
+				began = time.Now()
+				if d.stop(); time.Since(began) > time.Second {
+					s.Errorf("its dispatcher, which was idle, stopped after %v", time.Since(began))
+				}
+			})
 		})
-		s.dispatch(shouters(dispatcher.Config{Handlers: []job.Handler{handler}, Agents: []agents.Agent{{Name: "main", Size: 1}}}))
-		began := time.Now()
-		j := put(s, quits.Call(asyncnats.None{}))
-		awaitFake(s, func() bool { return starts.Load() == 1 })
-		if wait(s, put(s, shout.Call("hello"))); time.Since(began) > time.Second {
-			s.Errorf("its place was free after %v", time.Since(began))
-		}
-		if wait(s, j) != "done" {
-			s.Error("it was not done")
-		}
-	})
+	}
 }
