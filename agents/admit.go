@@ -158,8 +158,13 @@ func (a *attempt) watchTicket(ctx context.Context, lose context.CancelCauseFunc)
 // waitForSlot waits until the attempt has its slots. It reports false where the
 // runner takes no more jobs, another waits in its place, the lease or the claim is
 // lost, or the job's deadline passes.
+//
+// Where it is not known soon whether it must wait, since its quotas cannot be
+// read or written, the job keeps no place meanwhile.
 func (a *attempt) waitForSlot(ctx context.Context, entry *admission) bool {
 	known := a.ticket.Known()
+	soon := time.NewTimer(holdFor)
+	defer soon.Stop()
 	var late <-chan time.Time
 	if !a.spec.Deadline.IsZero() {
 		late = time.After(a.spec.Deadline.Sub(a.now()))
@@ -169,6 +174,10 @@ func (a *attempt) waitForSlot(ctx context.Context, entry *admission) bool {
 		case <-a.ticket.Granted():
 			return ctx.Err() == nil
 		case <-known:
+			soon.Stop()
+			known = nil
+			a.runner.box.Post(func() { entry.wait(a.ticket) })
+		case <-soon.C:
 			known = nil
 			a.runner.box.Post(func() { entry.wait(a.ticket) })
 		case <-late:
@@ -241,13 +250,17 @@ func (a *attempt) release() error {
 	default:
 		released = a.runner.config.Gate.Expel(a.spec.Nonce, a.lease.Lane.Quotas())
 	}
-	patience := time.NewTimer(a.lease.Remaining())
-	defer patience.Stop()
-	select {
-	case <-released:
-		return nil
-	case <-patience.C:
-		return job.ErrLeaseLost
+	for {
+		patience := time.NewTimer(a.lease.Remaining())
+		select {
+		case <-released:
+			patience.Stop()
+			return nil
+		case <-patience.C: // the lease may have been extended
+			if !a.lease.Held() {
+				return job.ErrLeaseLost
+			}
+		}
 	}
 }
 
