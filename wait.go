@@ -115,14 +115,19 @@ func (j *Job[R]) read(ctx context.Context, opened *stream.Queue) (record job.Rec
 
 // outcome reads the job's record and, where it has none that is ended, makes
 // sure that the job's message is there still.
+//
+// Who cancels a job of which nothing is kept writes so before it is known that this
+// comes in time. Where it does not the message is gone, and the record in a moment.
 func (j *Job[R]) outcome(ctx context.Context, opened *stream.Queue) (record job.Record, found bool, err error) {
 	record, _, found, err = opened.PeekRecord(ctx, j.id)
-	if err != nil || found && j.ended(record) {
-		return record, found && err == nil, err
+	ended := found && j.ended(record)
+	if err != nil || ended && !claimed(record) {
+		return record, ended && err == nil, err
 	}
 	waiting, err := opened.Find(ctx, j.id)
 	if err == nil && j.is(waiting) {
-		return job.Record{}, false, nil
+		spec, _ := waiting.Spec()
+		return record, ended && spec.Keep != job.KeepNone, nil
 	}
 	if err != nil && !errors.Is(err, ErrNoJob) {
 		return job.Record{}, false, err
@@ -132,6 +137,8 @@ func (j *Job[R]) outcome(ctx context.Context, opened *stream.Queue) (record job.
 	switch {
 	case err != nil:
 		return job.Record{}, false, err
+	case found && j.ended(record) && claimed(record):
+		return job.Record{}, false, ErrOutcomeNotKept
 	case found && j.ended(record):
 		return record, true, nil
 	case found && j.nonce == record.Nonce:
@@ -156,6 +163,12 @@ func (j *Job[R]) lastWord(announced *stream.Announced) (job.Record, error) {
 // ended reports whether a record holds this job's outcome.
 func (j *Job[R]) ended(record job.Record) bool {
 	return record.State.Ended() && record.Outcome != nil && (j.nonce.IsZero() || j.nonce == record.Nonce)
+}
+
+// claimed reports whether a record is that of a job that was stopped, as far as who
+// did so knew, before it was begun, and owes something still.
+func claimed(record job.Record) bool {
+	return record.State == job.Callbacks && record.Stopped() && record.Started.IsZero()
 }
 
 // is reports whether a message is this job's.

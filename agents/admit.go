@@ -54,8 +54,13 @@ func (e *admission) move(to stage) {
 	}
 }
 
-// wait notes that the job waits for others.
+// wait notes that the job waits for others, unless it has its slots by now.
 func (e *admission) wait(ticket *quotas.Ticket) {
+	select {
+	case <-ticket.Granted():
+		return
+	default:
+	}
 	e.ticket = ticket
 	e.move(queued)
 	if e.relief && e.stage == queued {
@@ -122,19 +127,12 @@ func (r *Runner) pass(entry *admission, a *attempt, invalid error) {
 	}
 	defer a.watchTicket(ctx, lose)()
 	if !a.waitForSlot(ctx, entry) || !r.takePlace(entry) {
-		switch {
-		case errors.Is(context.Cause(ctx), job.ErrCancelled):
-			a.cancelled()
-		case ctx.Err() == nil && a.late():
-			a.finish(job.Outcome{Failure: a.expired()})
-		default:
-			a.withdraw(ctx)
-		}
+		a.turnBack(ctx)
 		return
 	}
 	defer r.leavePlace(time.Now())
-	if ctx.Err() != nil || !a.lease.Held() { // lost while it waited for its place
-		a.withdraw(ctx)
+	if ctx.Err() != nil || !a.lease.Held() { // while it waited for its place
+		a.turnBack(ctx)
 		return
 	}
 	a.began = time.Now()
@@ -217,6 +215,18 @@ func (r *Runner) leavePlace(taken time.Time) {
 	r.box.Post(func() { r.ran(took) })
 }
 
+// turnBack ends an attempt that is not to begin, whatever keeps it from that.
+func (a *attempt) turnBack(ctx context.Context) {
+	switch {
+	case errors.Is(context.Cause(ctx), job.ErrCancelled):
+		a.cancelled()
+	case ctx.Err() == nil && a.late():
+		a.finish(job.Outcome{Failure: a.expired()})
+	default:
+		a.withdraw(ctx)
+	}
+}
+
 // withdraw gives the attempt's claim back, and then the job, which was not
 // started.
 func (a *attempt) withdraw(ctx context.Context) {
@@ -250,6 +260,26 @@ func (a *attempt) release() error {
 	default:
 		released = a.runner.config.Gate.Expel(a.spec.Nonce, a.lease.Lane.Quotas())
 	}
+	return a.await(released)
+}
+
+// leaveTicket gives back the slots that this attempt has got itself, where it is not
+// the one that begins; those of the job's other message stay. It reports false where
+// they cannot be given back, and the job is left to be delivered again.
+func (a *attempt) leaveTicket() bool {
+	if a.ticket == nil {
+		return true
+	}
+	err := a.await(a.ticket.Withdraw())
+	if err != nil {
+		a.log("job left to be delivered again: its slots cannot be given back", err)
+	}
+	return err == nil
+}
+
+// await waits until slots are given back, or the lease ends, which is
+// job.ErrLeaseLost.
+func (a *attempt) await(released <-chan struct{}) error {
 	for {
 		patience := time.NewTimer(a.lease.Remaining())
 		select {

@@ -18,22 +18,37 @@ const toldFor = time.Minute
 // were cancelled of late.
 type leaseSet struct {
 	mu   sync.Mutex
-	look map[job.Nonce]func()
+	kept map[job.Nonce]*keptLease // of several attempts of one job here, the last
 	told map[job.Nonce]time.Time
 }
 
-// add takes a job whose lease is kept, and how to look whether it was cancelled.
-func (s *leaseSet) add(nonce job.Nonce, look func()) (forget func()) {
+// keptLease is a job whose lease is kept.
+type keptLease struct {
+	look func() // looks whether the job was cancelled
+}
+
+// add takes a job whose lease is kept, and how to look whether it was cancelled,
+// which is done at once where that was said before. From when forget is called, who
+// cancels is told that the job is not here; it reports whether it was said before.
+func (s *leaseSet) add(nonce job.Nonce, look func()) (forget func() (told bool)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.look == nil {
-		s.look = make(map[job.Nonce]func())
+	if s.kept == nil {
+		s.kept = make(map[job.Nonce]*keptLease)
 	}
-	s.look[nonce] = look
-	return func() {
+	ours := &keptLease{look}
+	s.kept[nonce] = ours
+	if _, told := s.told[nonce]; told {
+		go look()
+	}
+	return func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		delete(s.look, nonce)
+		if s.kept[nonce] == ours {
+			delete(s.kept, nonce)
+		}
+		_, told := s.told[nonce]
+		return told
 	}
 }
 
@@ -52,9 +67,9 @@ func (s *leaseSet) tell(nonce job.Nonce) (here bool) {
 		s.told = make(map[job.Nonce]time.Time)
 	}
 	s.told[nonce] = now
-	look, here := s.look[nonce]
+	lease, here := s.kept[nonce]
 	if here {
-		go look()
+		go lease.look()
 	}
 	return here
 }
@@ -85,6 +100,23 @@ func (a *attempt) cancelled() {
 		a.abandon()
 		a.dropped(job.ErrCancelled)
 	}
+}
+
+// paysStopped has this attempt pay what its job owes where somebody has cancelled it
+// and was told that it is here; it reports whether that is so. The attempt does not
+// look any more whether its job is cancelled: who cancels from now on does all
+// that is to be done.
+func (a *attempt) paysStopped() bool {
+	if !a.forget() {
+		return false
+	}
+	record, revision, found, err := a.readRecord()
+	if err != nil || !found || record.Nonce != a.spec.Nonce || !record.Stopped() {
+		return false
+	}
+	a.last, a.revision = &record, revision
+	a.pay(true)
+	return true
 }
 
 // pay pays what a job owes whose outcome is recorded: it gives back its slots,
@@ -121,8 +153,11 @@ func (a *attempt) pay(again bool) {
 			return
 		}
 		if conflict {
-			if next, _, _ := a.peek(); next == stepPay {
+			switch next, _, _ := a.peek(); next {
+			case stepPay:
 				continue
+			case stepLeave:
+				return
 			}
 			// Somebody did it, or used the ID again.
 		}

@@ -30,15 +30,26 @@ var errReassigned = errors.New("job was reassigned: another attempt has it, or h
 // the message, whose next receiver finds the record, keeps the job if it failed,
 // and acks.
 func (a *attempt) finish(outcome job.Outcome) {
-	if !a.settled.CompareAndSwap(false, true) {
-		return
+	if a.settled.CompareAndSwap(false, true) {
+		a.finishSettled(outcome)
 	}
+}
+
+// finishSettled is finish for who has set settled.
+func (a *attempt) finishSettled(outcome job.Outcome) {
 	a.ended = time.Now()
 	if err := a.release(); err != nil {
 		a.dropped(err)
 		return
 	}
 	if !a.recorded(outcome) {
+		if !a.lease.Held() {
+			a.dropped(job.ErrLeaseLost)
+			return
+		}
+		if a.paysStopped() {
+			return
+		}
 		a.outcome = &outcome
 		a.announce(a.record(job.Completed, &outcome))
 		a.ack()
@@ -145,7 +156,8 @@ func (a *attempt) drain() {
 	}
 	a.abandon()
 	if a.revision == 0 {
-		if _, err := a.writeRecord(func() job.Record { return a.record(job.Active, nil) }); err != nil {
+		_, err := a.writeRecord(func() job.Record { return a.record(job.Active, nil) })
+		if err != nil && !errors.Is(err, kv.ErrConflict) { // somebody has cancelled it: the next receiver pays
 			a.log("interrupted job not handed back, comes back by itself", err)
 			return
 		}

@@ -38,6 +38,8 @@ type attempt struct {
 	revision uint64         // of the job's record as we wrote or saw it; 0 for none
 	tally    job.Tally      // of the attempts before this one
 	ticket   *quotas.Ticket // nil where no slot is needed, or was asked for
+	// forget ends that the attempt learns of a cancel, see [leaseSet].
+	forget func() (told bool)
 	// begun is set when the attempt's number is final, and a record of another
 	// attempt is no longer that of one before it.
 	begun atomic.Bool
@@ -82,13 +84,14 @@ func (a *attempt) keepLease() (ctx context.Context, lose context.CancelCauseFunc
 		}
 		return err
 	}, lose)
-	forget := a.runner.leases.add(a.spec.Nonce, func() {
-		if err := a.look(kept); err != nil {
+	a.forget = a.runner.leases.add(a.spec.Nonce, func() {
+		// Who cancelled it knows what the leader has, which others may lack still.
+		if err := a.lookAt(kept, a.runner.config.Queue.Record); err != nil {
 			lose(err)
 		}
 	})
 	return ctx, lose, func() {
-		forget()
+		a.forget()
 		stopKeeping()
 		lose(nil)
 	}
@@ -180,7 +183,9 @@ func (a *attempt) settle(next step) (run bool) {
 	case stepSchedule:
 		a.postpone(*a.last)
 	case stepDrop:
-		a.ack()
+		if a.leaveTicket() {
+			a.ack()
+		}
 	case stepLeave:
 		a.abandon()
 	default:
@@ -275,26 +280,39 @@ func (a *attempt) beside(what string, err error) {
 	a.runner.log.Warn(what, "job", a.lease.ID, "task", a.lease.Lane.Task, "attempt", a.us.Number, "err", err)
 }
 
-// look sees, at each extension of the lease and when it is told to, whether the
-// job was cancelled or has expired, whether another attempt writes about it and, where the job
-// has slots, whether its message is there still: for without it a sweep will
-// take them. What cannot be read now is looked at the next time.
+// look sees, at each extension of the lease, whether the job was cancelled or has
+// expired, whether another attempt writes about it and, where the job has slots,
+// whether its message is there still: for without it a sweep will take them. What
+// cannot be read now is looked at the next time.
 func (a *attempt) look(ctx context.Context) error {
 	queue := a.runner.config.Queue
-	record, _, found, err := queue.PeekRecord(ctx, a.lease.ID)
-	if err == nil && found && record.Nonce == a.spec.Nonce && !record.Attempt.Same(a.us) && record.State != job.Pending {
-		switch {
-		case record.Stopped():
-			return job.ErrCancelled
-		case a.begun.Load():
-			return job.ErrLeaseLost
-		}
+	err := a.lookAt(ctx, queue.PeekRecord)
+	if errors.Is(err, job.ErrLeaseLost) { // it may be the record of the attempt before
+		err = a.lookAt(ctx, queue.Record)
+	}
+	if err != nil {
+		return err
 	}
 	if a.spec.Quotas == nil {
 		return nil
 	}
 	if gone, err := queue.Gone(ctx, a.lease.ID, a.spec.Nonce); err == nil && gone {
 		return job.ErrLeaseLost
+	}
+	return nil
+}
+
+// lookAt sees what the job's record says, where it can be read. Called from any
+// goroutine.
+func (a *attempt) lookAt(ctx context.Context, read func(context.Context, job.ID) (job.Record, uint64, bool, error)) error {
+	record, _, found, err := read(ctx, a.lease.ID)
+	if err == nil && found && record.Nonce == a.spec.Nonce && record.Attempt.Token != a.us.Token && record.State != job.Pending {
+		switch {
+		case record.Stopped():
+			return job.ErrCancelled
+		case a.begun.Load():
+			return job.ErrLeaseLost
+		}
 	}
 	return nil
 }

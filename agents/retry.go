@@ -12,6 +12,9 @@ import (
 // again, where its policy or the handler says so and its deadline leaves time,
 // and else ends the job.
 func (a *attempt) fail(err error) {
+	if !a.settled.CompareAndSwap(false, true) {
+		return
+	}
 	again, delay, tally := a.spec.Retry.Again(a.tally, err)
 	failed := tally.Errors > a.tally.Errors
 	a.tally = tally
@@ -26,9 +29,9 @@ func (a *attempt) fail(err error) {
 	case again && a.inTime(due):
 		a.runAgain(nil, due)
 	case failed:
-		a.finish(job.Outcome{Failure: failure})
+		a.finishSettled(job.Outcome{Failure: failure})
 	default:
-		a.finish(job.Outcome{Failure: a.expired()})
+		a.finishSettled(job.Outcome{Failure: a.expired()})
 	}
 }
 
@@ -68,9 +71,6 @@ func (a *attempt) expired() *job.Failure {
 // which is acked. A job that is to run again at once keeps its message, and so
 // is the next of its lane.
 func (a *attempt) runAgain(failure *job.Failure, due time.Time) {
-	if !a.settled.CompareAndSwap(false, true) {
-		return
-	}
 	a.ended = time.Now()
 	if !due.IsZero() {
 		if err := a.release(); err != nil {
@@ -95,6 +95,9 @@ func (a *attempt) runAgain(failure *job.Failure, due time.Time) {
 		return
 	}
 	a.tellRetry(record, failure)
+	if a.paysStopped() {
+		return
+	}
 	if due.IsZero() {
 		a.abandon()
 		a.runner.handBack(a.lease)
@@ -127,8 +130,11 @@ func (a *attempt) postpone(record job.Record) {
 }
 
 // schedule stores the job's next message, again and again while the lease is
-// held.
+// held. A job that waits for its time has no slots.
 func (a *attempt) schedule(spec job.Spec) bool {
+	if !a.leaveTicket() {
+		return false
+	}
 	err := a.exchange(func(ctx context.Context) error {
 		return a.runner.config.Queue.Postpone(ctx, a.lease.Stored, spec)
 	})

@@ -157,7 +157,11 @@ func (r *Runner) Run(intake, work context.Context) {
 func (r *Runner) step(now time.Time) time.Duration {
 	wait := r.takeDue(now)
 	r.held = slices.DeleteFunc(r.held, func(h hold) bool {
-		over := r.stopped || h.lane.shut || now.Sub(h.since) >= holdFor
+		late := now.Sub(h.since) >= holdFor
+		if late { // jobs take longer than those did of which it took some in advance
+			r.spent = max(r.spent, holdFor)
+		}
+		over := late || r.stopped || h.lane.shut
 		if over {
 			h.refuse()
 		}

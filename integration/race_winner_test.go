@@ -56,6 +56,7 @@ func TestOneWinner(t *testing.T) {
 		from time.Duration // before it is cancelled, at least
 		two  bool          // who cancel it
 		late bool          // its deadline passes instead
+		none bool          // its result is not kept
 	}{
 		"claim":             {call: func() call { return quick.Call(0) }},
 		"completion":        {call: func() call { return quick.Call(time.Millisecond) }},
@@ -64,6 +65,7 @@ func TestOneWinner(t *testing.T) {
 		"at once":           {call: func() call { return again.Call(0) }},
 		"a start on record": {call: func() call { return quick.Call(0).Retry(job.Retry{Never: true}) }},
 		"a quota":           {call: func() call { return quick.Call(0).Quota("two") }},
+		"nothing is kept":   {call: func() call { return quick.Call(time.Millisecond).Keep(job.KeepNone) }, none: true},
 		"a cancel":          {call: func() call { return quick.Call(0) }, two: true},
 		"a deadline":        {call: func() call { return quick.Call(time.Millisecond).Within(time.Minute) }, late: true},
 	} {
@@ -114,7 +116,7 @@ func TestOneWinner(t *testing.T) {
 						if race.late {
 							wins = expireInRace(t, opened, j, race.from+aWhile(), &ran)
 						} else {
-							wins = cancelInRace(t, j, race.from+aWhile(), race.two)
+							wins = cancelInRace(t, j, race.from+aWhile(), race.two, race.none)
 						}
 						mu.Lock()
 						won, lost = won+wins, lost+1-wins
@@ -159,8 +161,9 @@ func aWhile() time.Duration {
 }
 
 // cancelInRace cancels a job after a while, by one or two, and checks that all
-// agree on how it ended. It returns 1 where it was cancelled.
-func cancelInRace(t *testing.T, j *asyncnats.Job[string], after time.Duration, two bool) (wins int) {
+// agree on how it ended. It returns 1 where it was cancelled. none says that nothing
+// is to be left of one that was not.
+func cancelInRace(t *testing.T, j *asyncnats.Job[string], after time.Duration, two, none bool) (wins int) {
 	t.Helper()
 	errs := make(chan error, 2)
 	cancel := func() {
@@ -179,19 +182,28 @@ func cancelInRace(t *testing.T, j *asyncnats.Job[string], after time.Duration, t
 		switch cancelErr := <-errs; {
 		case cancelErr == nil:
 			wins++
+		case none && errors.Is(cancelErr, asyncnats.ErrNoJob):
 		case !errors.Is(cancelErr, asyncnats.ErrCompleted):
 			t.Errorf("cancel: %v", cancelErr)
 		}
 	}
+	none = none && wins == 0
 	switch {
 	case wins > 1:
 		t.Errorf("%s was cancelled %d times", j.ID(), wins)
 	case wins == 1 && !errors.Is(err, job.ErrCancelled):
 		t.Errorf("%s was cancelled, and ended with %q, %v", j.ID(), result, err)
+	case none && errors.Is(err, asyncnats.ErrOutcomeNotKept):
 	case wins == 0 && err != nil:
 		t.Errorf("%s was not cancelled, and ended with %v", j.ID(), err)
 	}
 	status, err := j.Status(t.Context())
+	if none {
+		if !errors.Is(err, asyncnats.ErrNoJob) {
+			t.Errorf("%s: %+v, %v, want that nothing is left", j.ID(), status, err)
+		}
+		return 0
+	}
 	if err != nil || status.Record == nil || status.Record.EndedAs(job.KindCancelled) != (wins == 1) {
 		t.Errorf("%s: %+v, %v, want that it says cancelled: %t", j.ID(), status, err, wins == 1)
 	}

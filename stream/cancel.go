@@ -160,12 +160,20 @@ func (q *Queue) stopOnce(ctx context.Context, id job.ID, nonce job.Nonce, how *s
 // settle has somebody pay what a job owes that was stopped: the dispatcher that has it
 // or, where it surely has none, itself.
 func (q *Queue) settle(ctx context.Context, id job.ID, spec job.Spec, record job.Record, revision uint64, out Cancelled, over bool) (Cancelled, error) {
-	message, stored, err := q.findLatest(ctx, id)
+	message, stored, err := q.messageOf(ctx, id, out.Nonce)
 	if err != nil {
 		return Cancelled{}, err
 	}
-	if holder, _ := message.Spec(); holder.Nonce != out.Nonce {
-		stored = false
+	if stored && (message.Waits || record.Parts != nil) {
+		return out, q.publish(ctx, q.names.advanceMessage(id, out.Nonce, time.Time{}, time.Time{}))
+	}
+	if out.Here, err = q.tellCancelled(ctx, out.Nonce, message, stored); err != nil {
+		return Cancelled{}, err
+	}
+	if !out.Here { // who had it may have ended it meanwhile
+		if message, stored, err = q.messageOf(ctx, id, out.Nonce); err != nil {
+			return Cancelled{}, err
+		}
 	}
 	if !stored && out.State == job.Pending {
 		// It ended meanwhile, and left no record; or somebody has paid what it
@@ -175,20 +183,12 @@ func (q *Queue) settle(ctx context.Context, id job.ID, spec job.Spec, record job
 		}
 		return Cancelled{}, ErrCompleted
 	}
-	if stored && (message.Waits || record.Parts != nil) {
-		return out, q.publish(ctx, q.names.advanceMessage(id, out.Nonce, time.Time{}, time.Time{}))
-	}
-	given, err := q.given(ctx, message, stored)
-	if err != nil {
-		return Cancelled{}, err
-	}
-	if out.Here, err = q.tellCancelled(ctx, out.Nonce, given); err != nil {
-		return Cancelled{}, err
-	}
 	if out.Here && out.State == job.Pending {
 		out.State = job.Active
 	}
-	if out.Here || stored && out.State == job.Active {
+	// One that is to run again at once has kept its slots.
+	keeps := out.State == job.Active || out.State == job.Retrying && record.Due.IsZero() && len(spec.Quotas) > 0
+	if out.Here || stored && keeps {
 		return out, nil
 	}
 	if record.Called, err = q.PutCallbacks(ctx, id, spec, record, true); err != nil {
@@ -206,6 +206,15 @@ func (q *Queue) settle(ctx context.Context, id job.ID, spec job.Spec, record job
 	}
 	_ = q.Announce(id, record) // who misses it reads the record
 	return out, q.paid(ctx, id, spec, over)
+}
+
+// messageOf finds the message of a job by its ID and nonce.
+func (q *Queue) messageOf(ctx context.Context, id job.ID, nonce job.Nonce) (message Stored, stored bool, err error) {
+	message, stored, err = q.findLatest(ctx, id)
+	if holder, _ := message.Spec(); err != nil || holder.Nonce != nonce {
+		return Stored{}, false, err
+	}
+	return message, stored, nil
 }
 
 // goOnSettling goes on with what is left to do about a job that was stopped and is
@@ -291,15 +300,23 @@ type cancelNews struct {
 	Nonce job.Nonce `json:"nonce"`
 }
 
-// tellCancelled tells all dispatchers of the queue that a job was cancelled. wait
-// says that one of them may have it; here, that one answered that it has.
-func (q *Queue) tellCancelled(ctx context.Context, nonce job.Nonce, wait bool) (here bool, err error) {
+// tellCancelled tells all dispatchers of the queue that a job was cancelled, whose
+// message was found as given. here says that one of them may have had it and answered
+// that it has.
+//
+// Whoever is given the job later was told before, so it is asked after that who may
+// have it.
+func (q *Queue) tellCancelled(ctx context.Context, nonce job.Nonce, message Stored, stored bool) (here bool, err error) {
 	data, err := json.Marshal(cancelNews{nonce})
 	if err != nil {
 		return false, err
 	}
-	if !wait {
-		return false, q.conn().Publish(q.names.cancel(), data)
+	if err := q.conn().Publish(q.names.cancel(), data); err != nil {
+		return false, err
+	}
+	given, err := q.given(ctx, message, stored)
+	if err != nil || !given {
+		return false, err
 	}
 	ctx, stop := context.WithTimeout(ctx, herePatience)
 	defer stop()

@@ -310,3 +310,46 @@ func TestTaskWithoutAnAgentIsNotServed(t *testing.T) {
 		}
 	})
 }
+
+// Jobs that take no time are taken some in advance. When long ones follow, an agent
+// that is full of them soon leaves the others alone.
+func TestLongJobsAfterShortOnes(t *testing.T) {
+	tell(t, func(s *story) {
+		const size = 8
+		s.dispatch(dispatcher.Config{
+			Handlers: []job.Handler{nap.Handle(func(ctx context.Context, d time.Duration) (asyncnats.None, error) {
+				select {
+				case <-time.After(d):
+				case <-ctx.Done():
+				}
+				return asyncnats.None{}, context.Cause(ctx)
+			})},
+			Agents: []agents.Agent{{Name: "main", Size: size}},
+		})
+		for range 10 * size {
+			put(s, nap.Call(time.Millisecond))
+		}
+		time.Sleep(time.Second)
+		for range 5 * size {
+			put(s, nap.Call(time.Hour))
+		}
+		given := func() uint64 {
+			lanes := s.server.JetStream(s.T)
+			stored, err := lanes.Stream(s.Context(), "ASYNC_default")
+			if err != nil {
+				s.Fatal(err)
+			}
+			n := uint64(0)
+			for info := range stored.ListConsumers(s.Context()).Info() {
+				n += info.Delivered.Consumer
+			}
+			return n
+		}
+		time.Sleep(time.Second)
+		before := given()
+		time.Sleep(10 * time.Second)
+		if n := given() - before; n > size {
+			s.Errorf("a full agent was given %d jobs in ten seconds", n)
+		}
+	})
+}

@@ -1,11 +1,8 @@
 package stories
 
 import (
-	"slices"
 	"testing"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // While the bucket of quotas takes no writes for longer than an ack wait, as while
@@ -17,7 +14,7 @@ func TestSlotIsGivenBackLate(t *testing.T) {
 		w := s.site()
 		s.dispatch(w.staff(3))
 		jobs := stints(s, paint, gpu, "ends", "next")
-		back := s.quotasAway()
+		back := s.refuse("KV_ASYNC_QUOTAS", "$KV.ASYNC_QUOTAS.>")
 		w.finish("ends")
 		time.Sleep(2 * ackWait)
 		back()
@@ -39,7 +36,7 @@ func TestQuotasSayNothing(t *testing.T) {
 		s.dispatch(w.staff(3))
 		stints(s, paint, gpu, "before")
 		w.finish("before")
-		back := s.quotasAway()
+		back := s.refuse("KV_ASYNC_QUOTAS", "$KV.ASYNC_QUOTAS.>")
 		jobs := stints(s, paint, gpu, "a", "b", "c")
 		put(s, carve.Call(stint{Name: "plain", For: time.Second}))
 		time.Sleep(2 * time.Second)
@@ -52,27 +49,4 @@ func TestQuotasSayNothing(t *testing.T) {
 		}
 		s.wantQuota("gpu", nil, nil)
 	})
-}
-
-// quotasAway has the bucket of quotas take no writes until back is called.
-func (s *story) quotasAway() (back func()) {
-	s.Helper()
-	js, err := jetstream.New(s.server.Connect(s.T))
-	if err != nil {
-		s.Fatal(err)
-	}
-	bucket, err := js.Stream(s.Context(), "KV_ASYNC_QUOTAS")
-	if err != nil {
-		s.Fatal(err)
-	}
-	config := bucket.CachedInfo().Config
-	update := func(subjects []string) {
-		config.Subjects = subjects
-		if _, err := js.UpdateStream(s.Context(), config); err != nil {
-			s.Fatal(err)
-		}
-	}
-	subjects := slices.Clone(config.Subjects)
-	update([]string{"nowhere"})
-	return func() { update(subjects) }
 }

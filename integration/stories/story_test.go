@@ -1,6 +1,7 @@
 package stories
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -90,4 +91,31 @@ func record[R any](s *story, j *asyncnats.Job[R]) job.Record {
 		s.Fatalf("job %s has no record: %+v", j.ID(), status)
 	}
 	return *status.Record
+}
+
+// refuse has a stream not take messages on one of its subjects until again is
+// called.
+func (s *story) refuse(name, subject string) (again func()) {
+	s.Helper()
+	js := s.server.JetStream(s.T)
+	stored, err := js.Stream(s.Context(), name)
+	if err != nil {
+		s.Fatal(err)
+	}
+	config := stored.CachedInfo().Config
+	update := func(subjects []string) {
+		config.Subjects = subjects
+		if _, err := js.UpdateStream(s.Context(), config); err != nil {
+			s.Fatal(err)
+		}
+	}
+	all := config.Subjects
+	i := slices.Index(all, subject)
+	if i < 0 {
+		s.Fatalf("stream %s takes %q, not %s", name, all, subject)
+	}
+	others := slices.Clone(all)
+	others[i] = "refused." + name
+	update(others)
+	return func() { update(all) }
 }
