@@ -294,7 +294,7 @@ func (g *Gate) step() {
 		switch {
 		case !changed:
 			l.included = len(l.guests)
-			g.spread(l, l.known)
+			g.spread(l)
 			g.watch(l, next)
 		case g.keeps(l) && l.known.undated():
 			g.read(l)

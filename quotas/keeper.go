@@ -191,9 +191,13 @@ func (g *Gate) dismiss(l *line) {
 }
 
 // spread answers the guests whose wishes are written, and tells those
-// dispatchers of whose claims one was changed by it; all, where the quota has
-// another keeper since.
-func (g *Gate) spread(l *line, was Slots) {
+// dispatchers of whose claims one was changed by what this gate wrote; all, where
+// the quota has another keeper since.
+func (g *Gate) spread(l *line) {
+	was := l.known
+	if l.untold != nil {
+		was, l.untold = *l.untold, nil
+	}
 	answers := l.guests[:l.included]
 	l.guests, l.included = l.guests[l.included:], 0
 	concerned := changed(was, l.known)

@@ -353,6 +353,35 @@ func TestLostNews(t *testing.T) {
 	}
 }
 
+// A slot that is handed over by a write whose answer is lost is told of when it is
+// known that it was written, be it read or refused when it is repeated.
+func TestNewsOfAWriteWithoutAnswer(t *testing.T) {
+	for _, read := range []bool{true, false} {
+		t.Run(fmt.Sprintf("read %t", read), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				w.limit(1, "gpu")
+				p, q := w.start(), w.start()
+				one := p.enter(1, "gpu")
+				settle()
+				two := q.enter(2, "gpu")
+				wantIn(t, []*seat{one, two}, 1)
+				time.Sleep(ackWait / 3) // q has just read how it stands
+				p.wire.Freeze()
+				left := one.Leave()
+				time.Sleep(tryPatience + tryPause/2)
+				p.wire.Thaw()
+				if !read { // as if a reading had shown what was before
+					p.work.Do(func() { p.line("gpu").busy, p.line("gpu").dirty = false, true })
+				}
+				soon(t, "the slot is handed over", two.Granted())
+				soon(t, "left", left)
+				w.wantLine("gpu", "2 |")
+				w.check()
+			})
+		})
+	}
+}
+
 // All are told of a size that changes.
 func TestNewsOfSizes(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {

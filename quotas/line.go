@@ -26,6 +26,7 @@ type line struct {
 
 	asked, answered int // readings begun, and the last that ended
 
+	untold  *Slots      // what was known before a write of this gate, until others are told of it
 	wrote   uint64      // the last revision that this gate wrote
 	wroteAt time.Time   // when that was answered
 	alarm   *time.Timer // for when a grant expires that is waited for

@@ -72,7 +72,13 @@ func (g *Gate) write(l *line, next Slots) {
 }
 
 // begin notes that a write is under way, for all guests there are.
-func (l *line) begin() { l.busy, l.included = true, len(l.guests) }
+func (l *line) begin() {
+	l.busy, l.included = true, len(l.guests)
+	if l.untold == nil {
+		was := l.known
+		l.untold = &was
+	}
+}
 
 // written takes how a write ended.
 func (g *Gate) written(l *line, next Slots, base, revision uint64, err error) {
@@ -82,14 +88,17 @@ func (g *Gate) written(l *line, next Slots, base, revision uint64, err error) {
 		l.unsure, l.take = false, false
 		l.wrote, l.wroteAt = revision, time.Now()
 		if revision >= l.newest {
-			was := l.known
 			g.learn(l, next, revision)
-			g.spread(l, was)
+			g.spread(l)
 			l.stale = next.undated()
 		}
 	case errors.Is(err, kv.ErrConflict):
 		// Refused for what it was based on; whatever of ours was under way
-		// before was based on the same, or older.
+		// before was based on the same, or older. If that was written, others are
+		// to be told of it yet.
+		if !l.unsure {
+			l.untold = nil
+		}
 		l.unsure = false
 		l.stale = l.stale || l.revision == base
 	default:
