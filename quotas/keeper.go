@@ -241,7 +241,12 @@ func changed(was, now Slots) map[string]bool {
 	each(was, now)
 	each(now, was)
 	for _, c := range now.Waiters {
-		if c.Several && now.ready(c.Nonce) && !was.ready(c.Nonce) { // only its own gate can let it in
+		if !c.Several {
+			continue
+		}
+		// Only its own gate can let it in, and have a slot kept free for it.
+		old, _ := was.waiter(c.Nonce)
+		if now.ready(c.Nonce) && !was.ready(c.Nonce) || c.Passed >= patience && old.Passed < patience {
 			concerned[c.Dispatcher] = true
 		}
 	}

@@ -433,6 +433,9 @@ func TestConcerned(t *testing.T) {
 		"one has left, one was let in": {line("1 | 2 3", nil), line("2 | 3", nil), []string{"d1", "d2"}},
 		"one waits":                    {line("1 |", nil), line("1 | 2", nil), nil},
 		"one waits no more":            {line("1 | 2", nil), line("1 |", nil), []string{"d2"}},
+		"one has been passed":          {line("1 | 2s+6 3", nil), line("3 | 2s+7", nil), []string{"d1", "d3"}},
+		"one has been passed by eight": {line("1 | 2s+7 3", nil), line("3 | 2s+8", nil), []string{"d1", "d2", "d3"}},
+		"one is passed once more":      {line("1 | 2s+8 3", nil), line("3 | 2s+9", nil), []string{"d1", "d3"}},
 		"a slot was taken over":        {line("1 2 |", nil), line("1 2 |", renewed), []string{"d2", "new"}},
 		"a place was taken over":       {line("1 | 2", nil), line("1 | 2", renewed), []string{"d2"}},
 	} {

@@ -229,40 +229,50 @@ func TestNoSlotsInTheFirst(t *testing.T) {
 }
 
 // When eight have passed one that needs several slots, the next that is free is
-// kept for it, and goes on when it has had its turn.
+// kept for it, and goes on when it has had its turn. It makes no difference whether
+// its gate is the keeper.
 func TestReservation(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		w.limit(1, "a", "b")
-		p := w.start()
-		holder := p.enter(1, "b")
-		settle()
-		first := p.enter(2, "a", "b")
-		settle()
-		second := w.start().enter(3, "a", "b")
-		settle()
-		singles := p.crowd(4, 30, "a")
-		served := 0
-		for settle(); closed(singles[served].Granted()); served++ {
-			leave(t, singles[served])
-			settle()
-		}
-		// The ninth may be let in while it is learned that eight have passed.
-		if served < patience || served > patience+1 {
-			t.Errorf("%d passed, want %d", served, patience)
-		}
-		if c, _ := w.now("a").waiter(first.entry.Nonce); !c.Reserves {
-			t.Errorf("no slot is kept free: %s", show(w.now("a")))
-		}
-		leave(t, holder)
-		wantIn(t, []*seat{first, second}, 2)
-		leave(t, first)
-		settle()
-		// Then all others are, in some order: the second was passed as well.
-		var others sync.WaitGroup
-		for _, s := range append(singles[served:], second) {
-			others.Go(func() { s.turn(t, time.Hour, func() {}) })
-		}
-		others.Wait()
-		w.check()
-	})
+	for _, same := range []bool{true, false} {
+		t.Run(fmt.Sprint("at the keeper: ", same), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				w.limit(1, "a", "b")
+				p, q := w.start(), w.start()
+				keeper, holder := p.enter(100, "a"), p.enter(1, "b")
+				settle()
+				leave(t, keeper)
+				at := p
+				if !same {
+					at = q
+				}
+				first := at.enter(2, "a", "b")
+				settle()
+				second := q.enter(3, "a", "b")
+				settle()
+				singles := p.crowd(4, 30, "a")
+				served := 0
+				for settle(); served < len(singles) && closed(singles[served].Granted()); served++ {
+					leave(t, singles[served])
+					settle()
+				}
+				// The ninth may be let in while it is learned that eight have passed.
+				if served < patience || served > patience+1 {
+					t.Errorf("%d passed, want %d", served, patience)
+				}
+				if c, _ := w.now("a").waiter(first.entry.Nonce); !c.Reserves {
+					t.Errorf("no slot is kept free: %s", show(w.now("a")))
+				}
+				leave(t, holder)
+				wantIn(t, []*seat{first, second}, 2)
+				leave(t, first)
+				settle()
+				// Then all others are, in some order: the second was passed as well.
+				var others sync.WaitGroup
+				for _, s := range append(singles[served:], second) {
+					others.Go(func() { s.turn(t, time.Hour, func() {}) })
+				}
+				others.Wait()
+				w.check()
+			})
+		})
+	}
 }
