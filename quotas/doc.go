@@ -65,5 +65,7 @@
 // job is delivered again, an ack wait later; where nobody takes jobs of its task any
 // more, until somebody does or the job is cancelled. Where somebody deletes jobs, or
 // the quota's key, behind the dispatchers' backs, claims without job are swept after two
-// ack waits.
+// ack waits. Where the server loses what was written, the quota stands still for an ack
+// wait, fencing tokens may be given again, and for that time more jobs may run than the
+// size.
 package quotas

@@ -110,6 +110,71 @@ func TestLostValue(t *testing.T) {
 	}
 }
 
+// restore makes the bucket anew, with an older value of a quota.
+func (w *world) restore(name string, older Slots) {
+	w.t.Helper()
+	err := w.js.DeleteKeyValue(w.t.Context(), bucketName)
+	if err == nil {
+		err = kv.Make(w.t.Context(), w.js, kv.Config{Bucket: bucketName, Atomic: true})
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	data, err := codec.Encode(older)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.put(name, data)
+}
+
+// Where the bucket went back, what it has is used when that has lasted, and whoever
+// has no slot in it has lost it. Until then nobody is let in, and the server is left
+// in peace.
+func TestBucketGoesBack(t *testing.T) {
+	for what, when := range map[string]int{"before it was used": 0, "before the slot was given": 1} {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				w.limit(1, "gpu")
+				older := []Slots{w.now("gpu")}
+				p, q := w.start(), w.start()
+				one := p.enter(1, "gpu")
+				settle()
+				two := p.enter(2, "gpu")
+				settle()
+				older = append(older, w.now("gpu"))
+				leave(t, one)
+				three := p.enter(3, "gpu")
+				wantIn(t, []*seat{two, three}, 2)
+				w.restore("gpu", older[when])
+				sent := p.conn.Stats().OutMsgs
+				four := q.enter(4, "gpu")
+				time.Sleep(ackWait - time.Second)
+				if closed(two.Lost()) || closed(three.Granted()) || closed(four.Granted()) {
+					t.Error("an older value was used at once")
+				}
+				if n := p.conn.Stats().OutMsgs - sent; n > uint64(2*ackWait/tryPause) {
+					t.Errorf("%d messages", n)
+				}
+				time.Sleep(ackWait)
+				soon(t, "whose slot is not written has lost it", two.Lost())
+				for _, gone := range []uint64{1, 2} {
+					soon(t, "expelled", q.Expel(nonceOf(gone), []string{"gpu"}))
+				}
+				wantIn(t, []*seat{three, four}, 3)
+				leave(t, three)
+				wantIn(t, []*seat{four}, 4)
+				for _, log := range []string{p.logged(), q.logged()} {
+					if strings.Count(log, "\n") != 1 || !strings.Contains(log, `level=ERROR msg="quota is older than it was, `) {
+						t.Errorf("logged %q, want one error", log)
+					}
+				}
+				leave(t, four)
+				w.wantLine("gpu", "|")
+			})
+		})
+	}
+}
+
 // One who leaves right after the value was lost has left.
 func TestLeaveLostValue(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {

@@ -23,6 +23,7 @@ type line struct {
 	refused  bool      // its value cannot be decoded, which was logged
 	dirty    bool      // something happened since it was last looked at
 	learnt   bool      // known was learnt since the tickets were told
+	older    time.Time // since when readings show less than newest; zero where they do not
 
 	asked, answered int // readings begun, and the last that ended
 
@@ -84,7 +85,14 @@ func (l *line) learn(now Slots, revision uint64) {
 		l.sent, l.take = nil, false // void: they were for a term that is over
 	}
 	l.known, l.revision, l.newest, l.told = now, revision, max(l.newest, revision), time.Now()
-	l.loaded, l.stale, l.refused, l.dirty, l.learnt = true, false, false, true, true
+	l.loaded, l.stale, l.refused, l.dirty, l.learnt, l.older = true, false, false, true, true, time.Time{}
+}
+
+// forget takes that what was known is not in the bucket any more, and that its
+// revisions and terms are given out again.
+func (l *line) forget() {
+	l.newest, l.wrote, l.left = 0, 0, departures{}
+	l.sent, l.take, l.untold = nil, false, nil
 }
 
 // claimOf returns the claim of a ticket's job, whichever attempt's it is.

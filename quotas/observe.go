@@ -51,7 +51,7 @@ func (g *Gate) observeTicket(l *line, t *Ticket) {
 			t.tell()
 		}
 	case holding:
-		if !ours && (l.revision != 0 || found) {
+		if (!ours || !holds) && (l.revision != 0 || found) {
 			g.lose(t)
 		}
 	case leaving:

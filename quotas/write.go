@@ -14,13 +14,16 @@ import (
 func (g *Gate) read(l *line) {
 	l.busy = true
 	l.asked++
-	reading := l.asked
+	reading, began := l.asked, l.newest
 	go func() {
 		ctx, cancel := context.WithTimeout(g.ctx, tryPatience)
 		defer cancel()
 		now, revision, stored, err := g.set.read(ctx, l.name)
 		g.work.Do(func() {
 			l.busy, l.dirty = false, true
+			if err == nil && revision != 0 && revision < began && l.newest == began {
+				err = g.goBack(l)
+			}
 			if err == nil {
 				l.answered = reading
 			}
@@ -37,6 +40,25 @@ func (g *Gate) read(l *line) {
 			}
 		})
 	}()
+}
+
+// errOlder: a reading shows less than was known before it began.
+var errOlder = errors.New("value is older than the one before")
+
+// goBack takes that a reading shows an older revision than was known before it
+// began. A leader that was deposed may answer so, until it knows; or the bucket has
+// lost what was written since. What lasts for an ack wait is the latter: then the
+// error is nil, and nothing counts that was known.
+func (g *Gate) goBack(l *line) error {
+	if l.older.IsZero() {
+		l.older = time.Now()
+		g.log.Error("quota is older than it was, its jobs wait: see whether its server was restored, or has lost data; after an ack wait it is used as it is", "quota", l.name)
+	}
+	if time.Since(l.older) < g.config.AckWait {
+		return errOlder
+	}
+	l.forget()
+	return nil
 }
 
 // write writes a quota.
