@@ -12,7 +12,8 @@ import (
 // other. So one gate, the quota's keeper, writes for all: the others ask it to,
 // by core messages, and it puts what they want into its next write and tells
 // those whom that concerns. Which gate that is stands in the quota's value;
-// whoever gets no answer writes itself, and becomes the keeper by that.
+// whoever gets no answer, or one from a keeper that sees nothing to do, writes
+// itself, and becomes the keeper by that.
 //
 // A request is carried out only in the term in which it was made. An asker that
 // gives up on it does so by ending the term, or by seeing it ended; so what it
@@ -95,7 +96,7 @@ func (g *Gate) takeMail(msg *nats.Msg) {
 		l := g.line(asked.Quota)
 		l.guests, l.dirty = append(l.guests, asked), true
 		// The asker knows more than this gate does.
-		l.stale = l.stale || l.known.Term < asked.Term
+		l.stale = l.stale || l.known.Term < asked.Term || l.revision < asked.Revision
 	})
 }
 
@@ -171,6 +172,8 @@ func (g *Gate) answered(l *line, asked *request, answer *nats.Msg) {
 		l.sent, l.take = nil, asked.Term == l.known.Term
 	case told.Revision == 0:
 		l.stale = true
+	case told.Revision <= asked.Revision && l.revision == asked.Revision:
+		l.take = true // it sees nothing to do, and would see nothing again
 	default:
 		g.tell(told)
 	}

@@ -382,6 +382,39 @@ func TestNewsOfAWriteWithoutAnswer(t *testing.T) {
 	}
 }
 
+// A keeper that was not told of a change reads it when it is asked for what rests
+// on that.
+func TestKeeperIsBehind(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.limit(1, "gpu")
+		p, q := w.start(), w.start()
+		one := p.enter(1, "gpu")
+		wantIn(t, []*seat{one}, 1)
+		one.Abandon()
+		two := q.enter(2, "gpu")
+		settle()
+		now := w.now("gpu")
+		now.Size = 2
+		data, err := codec.Encode(now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.put("gpu", data)
+		asked, err := w.js.Conn().SubscribeSync(subject + "." + p.name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(ackWait / 3)
+		wantIn(t, []*seat{two}, 2)
+		if n, _, err := asked.Pending(); err != nil || n != 1 {
+			t.Errorf("asked %d times, %v", n, err)
+		}
+		if now := w.now("gpu"); now.Keeper != p.name {
+			t.Errorf("kept by %s", now.Keeper)
+		}
+	})
+}
+
 // All are told of a size that changes.
 func TestNewsOfSizes(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {

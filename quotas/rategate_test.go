@@ -197,6 +197,35 @@ func TestRateKeeperDies(t *testing.T) {
 	}
 }
 
+// A keeper that knows less of the server's time than another is asked once, and
+// then replaced.
+func TestRateKeeperIsBehind(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.limitRate(1, 10*time.Second, "api")
+		p, q := w.start(), w.start()
+		settle()
+		watch := newStopwatch(t)
+		watch.follow(end, p.enter(1, "api"))
+		settle()
+		watch.follow(end, q.enter(2, "api"))
+		settle()
+		p.work.Do(func() { p.clock.server = p.clock.server.Add(-time.Minute) })
+		asked, err := w.js.Conn().SubscribeSync(subject + "." + p.name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Second)
+		watch.wantWithin(t, 10*time.Second, keeperPatience+20*time.Millisecond, 2)
+		if n, _, err := asked.Pending(); err != nil || n > 2 {
+			t.Errorf("asked %d times, %v", n, err)
+		}
+		if now := w.now("api"); now.Keeper != q.name {
+			t.Errorf("kept by %s", now.Keeper)
+		}
+		w.check()
+	})
+}
+
 // A process that starts much later knows what the others were granted, and when.
 func TestRateOutlivesAll(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {

@@ -14,9 +14,9 @@ import (
 // passed is a time that the server's clock has passed.
 func (g *Gate) passed() time.Time { return g.clock.passed(time.Now()) }
 
-// passedFor is the time that a line's grants expire by. A keeper may know less of
-// the server's time than others do, and must not be asked again and again for what
-// it is about to do; so those are behind it.
+// passedFor is the time that a line's grants expire by. A keeper may know a little
+// less of the server's time than others do, and must not be replaced for what it is
+// about to do; so those are behind it.
 func (g *Gate) passedFor(l *line) time.Time {
 	if g.keeps(l) {
 		return g.passed()
