@@ -20,6 +20,8 @@ var (
 	// ErrConflict: the key was written by somebody else since it was read, or
 	// exists where it was to be created.
 	ErrConflict = errors.New("key was changed by somebody else")
+	// ErrUnreadable: the key has a value that the bucket's codec cannot decode.
+	ErrUnreadable = errors.New("value cannot be decoded")
 )
 
 // Forever, as the time to live of a value, keeps it until it is replaced.
@@ -284,7 +286,7 @@ func conflict(err error) error {
 func (b *Bucket[T]) entry(key string, data []byte, revision uint64, written time.Time) (Entry[T], error) {
 	value, err := b.codec.Decode(data)
 	if err != nil {
-		return Entry[T]{}, fmt.Errorf("read %s of %s: %w", key, b.name, err)
+		return Entry[T]{}, fmt.Errorf("read %s of %s: %w: %w", key, b.name, ErrUnreadable, err)
 	}
 	return Entry[T]{Key: key, Value: value, Revision: revision, Written: written}, nil
 }

@@ -259,7 +259,7 @@ func TestUndecodable(t *testing.T) {
 			"get":    func() (kv.Entry[string], error) { return b.Get(t.Context(), "k") },
 			"latest": func() (kv.Entry[string], error) { return b.Latest(t.Context(), "k") },
 		} {
-			if _, err := read(); err == nil || errors.Is(err, kv.ErrNotFound) || !strings.Contains(err.Error(), "read k of b") {
+			if _, err := read(); !errors.Is(err, kv.ErrUnreadable) || errors.Is(err, kv.ErrNotFound) || !strings.Contains(err.Error(), "read k of b") {
 				t.Errorf("%s: %v, want an error that names the key", name, err)
 			}
 		}

@@ -243,7 +243,7 @@ func (g *Gate) refuse(l *line, err error) {
 	if !l.refused {
 		g.log.Error("quota cannot be used, its jobs wait", "quota", l.name, "err", err)
 	}
-	l.loaded, l.refused, l.dirty = false, true, true
+	l.loaded, l.stale, l.refused, l.dirty = false, false, true, true
 }
 
 // learn takes what was read or written, and tells the size where it is another.
@@ -264,7 +264,7 @@ func (g *Gate) step() {
 		if !l.dirty {
 			continue
 		}
-		if l.loaded && l.behind() && !l.busy {
+		if (l.loaded || l.refused) && l.behind() && !l.busy {
 			g.read(l)
 		}
 		if l.learnt || !l.busy {

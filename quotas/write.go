@@ -31,6 +31,8 @@ func (g *Gate) read(l *line) {
 				g.clock.set(stored, l.wroteAt)
 			}
 			switch {
+			case errors.Is(err, kv.ErrUnreadable):
+				g.refuse(l, err)
 			case err != nil:
 				g.failed(l, "quota cannot be read, will be tried again", err)
 			case revision == 0 || revision >= l.newest:
