@@ -113,6 +113,28 @@ func TestLostValue(t *testing.T) {
 	}
 }
 
+// Where one value of several is lost, who has slots in all counts as before.
+func TestLostValueOfSeveral(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.limit(1, "a", "b")
+		p := w.start()
+		one := p.enter(1, "a", "b")
+		wantIn(t, []*seat{one}, 1)
+		w.delete("a")
+		time.Sleep(ackWait)
+		w.wantLine("a", "1 |")
+		w.limit(1, "a")
+		two := p.enter(2, "a")
+		wantIn(t, []*seat{one, two}, 1)
+		w.wantLine("a", "1 | 2")
+		if closed(one.Lost()) {
+			t.Error("lost")
+		}
+		leave(t, one)
+		wantIn(t, []*seat{two}, 2)
+	})
+}
+
 // restore makes the bucket anew, with an older value of a quota.
 func (w *world) restore(name string, older Slots) {
 	w.t.Helper()

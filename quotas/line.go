@@ -146,7 +146,11 @@ func (l *line) plan(now time.Time) (next Slots, ours []op, changed bool) {
 		if t.marks[l.name].seen && claimed {
 			continue // where it stood another attempt of the job may stand now, which must not be replaced
 		}
-		do(opEnter, t.claim)
+		c := t.claim
+		if t.phase == holding {
+			c.Several = false // it was let in, and is not to wait for others
+		}
+		do(opEnter, c)
 	}
 	for nonce := range l.reserving {
 		do(opReserve, Claim{Nonce: nonce})
