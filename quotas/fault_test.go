@@ -135,6 +135,30 @@ func TestLostValueOfSeveral(t *testing.T) {
 	})
 }
 
+// A quota that is created while a gate finds that there is none is not taken for
+// missing when word of it comes first.
+func TestCreatedDuringReading(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		p := w.start()
+		settle()
+		p.work.Do(func() {
+			p.read(p.line("gpu"))
+			settle() // the answer is here, and waits for this to end
+			p.told()
+			w.limit(1, "gpu")
+			now, revision, _, err := w.set.read(t.Context(), "gpu")
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.learn(p.line("gpu"), now, revision)
+		})
+		settle()
+		if got := p.told(); !slices.Equal(got, []string{"gpu 1"}) {
+			t.Errorf("told %q", got)
+		}
+	})
+}
+
 // restore makes the bucket anew, with an older value of a quota.
 func (w *world) restore(name string, older Slots) {
 	w.t.Helper()

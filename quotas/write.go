@@ -35,10 +35,12 @@ func (g *Gate) read(l *line) {
 				g.refuse(l, err)
 			case err != nil:
 				g.failed(l, "quota cannot be read, will be tried again", err)
-			case revision == 0 || revision >= l.newest:
+			case revision >= l.newest, revision == 0 && l.newest == began:
 				g.learn(l, now, revision)
 			default:
-				l.stale = false // more was told meanwhile
+				// More was told meanwhile. Whether a value that is missing was
+				// removed before that or since is not known.
+				l.stale = revision == 0
 			}
 		})
 	}()
