@@ -296,6 +296,9 @@ func (g *Gate) step() {
 			l.included = len(l.guests)
 			g.spread(l)
 			g.watch(l, next)
+			if l.owed() && !l.busy {
+				g.read(l)
+			}
 		case g.keeps(l) && l.known.undated():
 			g.read(l)
 		case g.keeps(l):

@@ -156,7 +156,7 @@ func (g *Gate) ask(l *line, ops []op) {
 		l.take, l.dirty = true, true
 		return
 	}
-	l.sent = append(l.sent, asked)
+	l.sent, l.fresh = append(l.sent, asked), false
 }
 
 // answered takes what the keeper said to a request, or that there is none.

@@ -25,7 +25,8 @@ type line struct {
 	learnt   bool      // known was learnt since the tickets were told
 	older    time.Time // since when readings show less than newest; zero where they do not
 
-	asked, answered int // readings begun, and the last that ended
+	asked, answered int  // readings begun, and the last that ended
+	fresh           bool // a reading ended, and nothing was written or asked for since
 
 	untold  *Slots      // what was known before a write of this gate, until others are told of it
 	wrote   uint64      // the last revision that this gate wrote
@@ -57,11 +58,14 @@ func newLine(name string) *line {
 	return &line{name: name, condemned: make(map[condemned]bool), reserving: make(map[job.Nonce]bool)}
 }
 
-// behind reports whether the line is to be read: what is known is not enough, or
-// somebody waits for a reading that begins after they came, whatever is learnt
-// before.
-func (l *line) behind() bool {
-	return l.stale || slices.ContainsFunc(l.exits, func(e exit) bool { return e.after > l.asked })
+// behind reports whether the line is to be read before anything else: what is known
+// is not enough, or a reading is owed and the last thing was none.
+func (l *line) behind() bool { return l.stale || l.owed() && !l.fresh }
+
+// owed reports whether somebody waits for a reading that begins after they came,
+// whatever is learnt before.
+func (l *line) owed() bool {
+	return slices.ContainsFunc(l.exits, func(e exit) bool { return e.after > l.asked })
 }
 
 // idle reports whether the line can be written.

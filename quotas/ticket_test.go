@@ -285,3 +285,25 @@ func TestExpelDuringWrite(t *testing.T) {
 		w.wantLine("gpu", "1 2 |")
 	})
 }
+
+// Whoever expels is not kept waiting by others who come to expel, one after the other,
+// while the quota is being read.
+func TestExpelDuringReading(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.limit(1, "gpu")
+		p, q := w.start(), w.start()
+		one := p.enter(1, "gpu")
+		wantIn(t, []*seat{one}, 1)
+		stranger, holder := q.Expel(nonceOf(99), []string{"gpu"}), q.Expel(nonceOf(1), []string{"gpu"})
+		for n := range uint64(10) {
+			q.work.Do(func() {
+				settle() // what was under way is answered, and waits for this to end
+				q.Expel(nonceOf(100+n), []string{"gpu"})
+			})
+		}
+		if !closed(stranger) || !closed(holder) {
+			t.Errorf("expelled: a stranger %t, a holder %t", closed(stranger), closed(holder))
+		}
+		w.wantLine("gpu", "|")
+	})
+}

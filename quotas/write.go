@@ -20,7 +20,7 @@ func (g *Gate) read(l *line) {
 		defer cancel()
 		now, revision, stored, err := g.set.read(ctx, l.name)
 		g.work.Do(func() {
-			l.busy, l.dirty = false, true
+			l.busy, l.fresh, l.dirty = false, true, true
 			if err == nil && revision != 0 && revision < began && l.newest == began {
 				err = g.goBack(l)
 			}
@@ -99,7 +99,7 @@ func (g *Gate) write(l *line, next Slots) {
 
 // begin notes that a write is under way, for all guests there are.
 func (l *line) begin() {
-	l.busy, l.included = true, len(l.guests)
+	l.busy, l.fresh, l.included = true, false, len(l.guests)
 	if l.untold == nil {
 		was := l.known
 		l.untold = &was
