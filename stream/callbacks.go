@@ -43,7 +43,7 @@ func (q *Queue) putCallback(ctx context.Context, callback job.Callback, outcome 
 		queue = q.names.queue
 	}
 	if again {
-		begun, err := q.begun(ctx, queue, e)
+		begun, _, err := q.begun(ctx, queue, e)
 		if err != nil || begun {
 			return err
 		}
@@ -58,25 +58,26 @@ func (q *Queue) putCallback(ctx context.Context, callback job.Callback, outcome 
 	e.Spec = call.Spec(now)
 	e.Spec.Nonce, e.Spec.Parent, e.Spec.Again = given.Nonce, given.Parent, again
 	e.Spec.By, e.Spec.At, e.Spec.Trace = given.By, now, given.Trace
-	if there, err := q.hasDeadline(ctx, queue, e); there || err != nil {
+	if there, _, err := q.hasDeadline(ctx, queue, e); there || err != nil {
 		return err
 	}
 	_, err = q.putGiven(ctx, queue, []Entry{e})
 	return err
 }
 
-// begun reports whether a job has a record.
-func (q *Queue) begun(ctx context.Context, queue string, e Entry) (bool, error) {
+// begun reports whether a job has a record, and whether that says that it is over.
+func (q *Queue) begun(ctx context.Context, queue string, e Entry) (begun, over bool, err error) {
 	ctx, cancel := briefly(ctx)
 	defer cancel()
 	kept, err := q.records.Latest(ctx, names{q.names.namespace, queue}.record(e.ID))
 	switch {
 	case errors.Is(err, kv.ErrNotFound):
-		return false, nil
+		return false, false, nil
 	case err != nil:
-		return false, explain(q.conn(), fmt.Sprintf("look for the record of job %s", e.ID), err)
+		return false, false, explain(q.conn(), fmt.Sprintf("look for the record of job %s", e.ID), err)
 	}
-	return kept.Value.Nonce == e.Spec.Nonce, nil
+	begun = kept.Value.Nonce == e.Spec.Nonce
+	return begun, begun && kept.Value.State.Final(), nil
 }
 
 // AddCallback gives a job one callback more, the last. One that has its outcome

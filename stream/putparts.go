@@ -153,8 +153,8 @@ type part struct {
 	call   job.Call
 }
 
-// put puts parts of the whole. refused are those that cannot be put, which have
-// their outcome by that.
+// put puts parts of the whole. refused are those that cannot be put, or could not be
+// when somebody else tried: they have their outcome by that.
 func (w *whole) put(ctx context.Context, parts []part) (refused []int, err error) {
 	byQueue := make(map[string][]part)
 	var queues []string
@@ -169,9 +169,13 @@ func (w *whole) put(ctx context.Context, parts []part) (refused []int, err error
 		var entries []Entry
 		for _, p := range byQueue[name] {
 			e := w.entry(p)
-			if there, err := w.q.hasDeadline(ctx, name, e); err != nil {
+			there, over, err := w.q.hasDeadline(ctx, name, e)
+			switch {
+			case err != nil:
 				return nil, err
-			} else if !there {
+			case over:
+				refused = append(refused, p.number)
+			case !there:
 				entries = append(entries, e)
 			}
 		}
@@ -248,26 +252,27 @@ func (q *Queue) putGiven(ctx context.Context, queue string, entries []Entry) (re
 }
 
 // hasDeadline reports whether a job has a deadline and was put already. To put it
-// again would set its timer anew, and so later.
-func (q *Queue) hasDeadline(ctx context.Context, queue string, e Entry) (bool, error) {
+// again would set its timer anew, and so later. over says that it is completed, and has
+// no message by which anybody could still be told.
+func (q *Queue) hasDeadline(ctx context.Context, queue string, e Entry) (there, over bool, err error) {
 	if e.Spec.Deadline.IsZero() || !e.Spec.Again {
-		return false, nil
+		return false, false, nil
 	}
 	ctx, cancel := briefly(ctx)
 	defer cancel()
 	target, err := q.ns.opened(ctx, q, queue)
 	if errors.Is(err, ErrNoQueue) {
-		return false, nil
+		return false, false, nil
 	}
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	found, stored, err := target.findLatest(ctx, e.ID)
 	if holder, _ := found.Spec(); err == nil && stored && holder.Nonce == e.Spec.Nonce {
-		return true, nil
+		return true, false, nil
 	}
 	if err != nil && !errors.Is(err, ErrNoQueue) {
-		return false, err
+		return false, false, err
 	}
 	return q.begun(ctx, queue, e)
 }

@@ -102,6 +102,23 @@ func finish(t *testing.T, q *Queue, id job.ID) {
 	}
 }
 
+// begun is a composition that has begun, and has not put anything yet.
+func begun(t *testing.T, q *Queue, e Entry) *whole {
+	t.Helper()
+	w := &whole{q: q, id: e.ID, nonce: e.Spec.Nonce}
+	if there, err := w.load(t.Context()); err != nil || !there {
+		t.Fatalf("%s is stored: %t, %v", e.ID, there, err)
+	}
+	parts := *w.spec.Parts
+	parts.Calls, parts.Base = nil, w.nonce
+	w.record = q.recordOfMessage(w.message, w.spec, job.Record{})
+	w.record.State, w.record.Parts = job.Waiting, &parts
+	if err := w.write(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
 func partOf(e Entry, i int) job.ID { return job.Parts{Base: e.Spec.Nonce}.PartID(i) }
 
 func isStored(t *testing.T, q *Queue, id job.ID) bool {
@@ -448,6 +465,33 @@ func TestDeadlineOfPartThatIsPutAgain(t *testing.T) {
 	})
 }
 
+// A part that was refused is over, also where its whole was not told: whoever goes on
+// finds its record and does not take it for one that runs until its deadline.
+func TestRefusedPartOfWhichTheWholeWasNotTold(t *testing.T) {
+	for _, form := range []job.Form{job.FormParallel, job.FormSerial} {
+		t.Run(string(form), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, _ *natstest.Server, q *Queue) {
+				large := padded(5000, "a")
+				large.Within = time.Minute
+				e := entryOf("", composed(form, large))
+				put(t, q, e)
+				w := begun(t, q, e)
+				q.maxMsgSize = 4 << 10
+				if refused, err := w.put(t.Context(), []part{{0, large}}); len(refused) != 1 || err != nil {
+					t.Fatalf("refused %v, %v", refused, err)
+				}
+				// It dies, and another goes on.
+				if err := q.Advance(t.Context(), e.ID, e.Spec.Nonce, time.Now()); err != nil {
+					t.Fatal(err)
+				}
+				if got := mustRecord(t, q, e.ID); got.State != job.Completed {
+					t.Errorf("%s", got.State)
+				}
+			})
+		})
+	}
+}
+
 // A job that waits is not taken back, nor moved, nor replaced.
 func TestWaitingJobStays(t *testing.T) {
 	inBubble(t, func(t *testing.T, _ *natstest.Server, q *Queue) {
@@ -535,22 +579,7 @@ func TestPartPutAfterCancel(t *testing.T) {
 			inBubble(t, func(t *testing.T, _ *natstest.Server, q *Queue) {
 				e := entryOf("", composed(form, called("a"), called("b")))
 				put(t, q, e)
-				message, _, err := q.findLatest(t.Context(), e.ID)
-				if err != nil {
-					t.Fatal(err)
-				}
-				// It has begun, and has not put anything yet.
-				spec, _ := message.Spec()
-				parts := *spec.Parts
-				parts.Calls, parts.Base = nil, spec.Nonce
-				w := &whole{q: q, id: e.ID, nonce: spec.Nonce, record: q.recordOfMessage(message, spec, job.Record{})}
-				w.record.State, w.record.Parts = job.Waiting, &parts
-				if err := w.write(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-				if _, err := w.load(t.Context()); err != nil {
-					t.Fatal(err)
-				}
+				w := begun(t, q, e)
 				if _, err := q.Cancel(t.Context(), e.ID, e.Spec.Nonce); err != nil {
 					t.Fatal(err)
 				}
