@@ -81,6 +81,9 @@ func (q *Queue) roomFor(record job.Record, ttl time.Duration) error {
 	if ttl != kv.Forever || record.State == job.Completed && !record.Parent.Waits() || record.Outcome == nil || len(record.Outcome.Result.Data) < limit/2 {
 		return nil
 	}
+	if record.Called != nil { // they have the room that was left for them
+		return nil
+	}
 	data, err := job.EncodeRecord(record)
 	if size := len(data) + recordRoom; err == nil && size > limit {
 		err = &TooLargeError{What: "result", Size: len(record.Outcome.Result.Data), Max: limit}

@@ -93,6 +93,40 @@ func TestRecordLives(t *testing.T) {
 	}
 }
 
+// The record of a part that is written with its outcome can be written again as completed,
+// with what callbacks it has.
+func TestRecordHasRoomForWhatFollows(t *testing.T) {
+	inBubble(t, func(t *testing.T, _ *natstest.Server, q *Queue) {
+		limit := int(q.conn().MaxPayload())
+		written, refused := 0, 0
+		for size := limit - 2*recordRoom; size < limit; size += 500 {
+			e := newEntry()
+			record := recordOf(e, job.Callbacks)
+			record.Parent = &job.Parent{Queue: "media", ID: "whole"}
+			record.Outcome = &job.Outcome{Result: job.Value{Data: make([]byte, size)}}
+			revision, err := q.Write(t.Context(), e.ID, record, 0, job.KeepDefault)
+			if errors.Is(err, ErrTooLarge) {
+				refused++
+				continue
+			}
+			written++
+			record.State = job.Completed
+			for i := range 12 {
+				record.Called = append(record.Called, job.Called{On: job.OnSuccess, ID: e.Spec.Nonce.CallbackID(i), Task: task})
+			}
+			if err == nil {
+				_, err = q.Write(t.Context(), e.ID, record, revision, job.KeepDefault)
+			}
+			if err != nil {
+				t.Errorf("a result of %d bytes: %v", size, err)
+			}
+		}
+		if written == 0 || refused == 0 {
+			t.Errorf("%d were written, %d refused", written, refused)
+		}
+	})
+}
+
 func TestAnnounce(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *natstest.Server, q *Queue) {
 		e := chosen("mine", task)
