@@ -153,11 +153,14 @@ func Return[R any](result R) Call[R] { return Call[R]{options{answered: true, ar
 // Added to a whole that has not begun, parts begin with it; else at once or, in a
 // serial, in their turn. Calling it without parts adds none.
 //
+// Each adding is noted in the record of the whole, which has room for some thousands: add
+// parts together where there are more.
+//
 // Errors: [ErrCompleted] where the whole has its outcome; [ErrNoParts] for a job that
-// is no parallel or serial; [ErrNoJob] where nothing is known of it; [ErrNoQueue],
-// [ErrUnknownQuota], [ErrTooLarge], [ErrPermission] as from [Put]; [ErrUnanswered], where
-// the parts may have been added or not, so that adding them again from outside of a
-// handler may be adding them twice.
+// is no parallel or serial; [ErrNoJob] where nothing is known of it; [ErrTooLarge] where
+// its record has no room for more, and as from [Put]; [ErrNoQueue], [ErrUnknownQuota],
+// [ErrPermission] as from [Put]; [ErrUnanswered], where the parts may have been added or
+// not, so that adding them again from outside of a handler may be adding them twice.
 func AddParts[R any](ctx context.Context, whole *Job[[]Outcome[R]], parts ...Call[R]) error {
 	calls := make([]job.Call, len(parts))
 	for i, part := range parts {

@@ -15,7 +15,8 @@ import (
 // added again. nonce is that of the job meant, or zero for whichever has the ID.
 //
 // It returns [ErrNoJob] where there is no such job, [ErrNoParts] where the job is
-// another thing, and [ErrCompleted] where it has its outcome: the write of the record
+// another thing, [ErrTooLarge] where parts were added so often that its record has no
+// room for more, and [ErrCompleted] where it has its outcome: the write of the record
 // decides between this and the last part. The error is [ErrUnanswered] where the server
 // did not answer in time: adding them again under the same name does no harm.
 //
@@ -78,6 +79,13 @@ func (q *Queue) addPartsOf(ctx context.Context, id job.ID, nonce job.Nonce, a *a
 	}
 	if !record.Parts.Added(a.prefix()) {
 		chunks, beside := a.cut(id, record.Parts.Base, q.chunkSize())
+		grown := record.Parts.Grow(chunks...)
+		grown.Beside, grown.Queues = true, job.QueuesOf(grown.Queues, a.calls)
+		record.Parts = &grown
+		if err := q.checkGrown(record); err != nil {
+			q.dropChunks(a.beside)
+			return err
+		}
 		if err := q.storeBeside(ctx, beside); err != nil {
 			return err
 		}
@@ -87,9 +95,6 @@ func (q *Queue) addPartsOf(ctx context.Context, id job.ID, nonce job.Nonce, a *a
 				return err
 			}
 		}
-		grown := record.Parts.Grow(chunks...)
-		grown.Beside, grown.Queues = true, job.QueuesOf(grown.Queues, a.calls)
-		record.Parts = &grown
 		w := &whole{q: q, id: id, record: record, revision: revision, spec: spec}
 		if err := w.write(ctx); err != nil {
 			return err
@@ -99,6 +104,24 @@ func (q *Queue) addPartsOf(ctx context.Context, id job.ID, nonce job.Nonce, a *a
 		return nil
 	}
 	return q.advance(ctx, id, record.Nonce, time.Now())
+}
+
+// grownShare is which part of what a message holds the record of a composition may
+// take that parts were added to: the outcome lies in it beside their chunks.
+const grownShare = 2
+
+// checkGrown reports parts that leave too little room for the outcome of their whole.
+func (q *Queue) checkGrown(record job.Record) error {
+	data, err := job.EncodeRecord(record)
+	if err != nil {
+		return err
+	}
+	size := len(data) + record.Parts.Count/8 // the bits, most of which are to come
+	if limit := int(q.conn().MaxPayload()) / grownShare; size > limit {
+		return fmt.Errorf("composition is %w: its record would have %d bytes, and may have %d before it is over, some for each time that parts were added: add more of them at a time, or put another composition",
+			ErrTooLarge, size, limit)
+	}
+	return nil
 }
 
 // dropChunks removes what was stored of parts that were not added, and does not wait

@@ -78,10 +78,14 @@ const recordRoom = 4 << 10
 // it: later it could not be taken back.
 func (q *Queue) roomFor(record job.Record, ttl time.Duration) error {
 	limit := int(q.conn().MaxPayload())
-	if ttl != kv.Forever || record.State == job.Completed && !record.Parent.Waits() || record.Outcome == nil || len(record.Outcome.Result.Data) < limit/2 {
+	switch {
+	case ttl != kv.Forever, record.State == job.Completed && !record.Parent.Waits():
 		return nil
-	}
-	if record.Called != nil { // they have the room that was left for them
+	case record.Outcome == nil, !record.Outcome.Succeeded():
+		return nil
+	case record.Parts == nil && len(record.Outcome.Result.Data) < limit/2: // parts may take as much
+		return nil
+	case record.Called != nil: // they have the room that was left for them
 		return nil
 	}
 	data, err := job.EncodeRecord(record)

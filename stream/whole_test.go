@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/asyncnats/asyncnats/internal/natstest"
 	"github.com/asyncnats/asyncnats/job"
@@ -374,6 +377,57 @@ func TestAddPartsOfAnotherAttempt(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		wantMessages(t, q, 2) // the timers
+	})
+}
+
+// Parts are added as long as the record of their whole has room for the outcome too;
+// whatever that is, and however many callbacks were put, the whole ends.
+func TestAddPartsUntilTheRecordIsFull(t *testing.T) {
+	small := func(o *server.Options) { o.MaxPayload, o.MaxPending = 64<<10, 64<<20 }
+	natstest.RunWith(t, small, func(t *testing.T, s *natstest.Server) {
+		q := createQueue(t, s.Connect(t), Config{})
+		succeeded, failed := 0, 0
+		for result := 26 << 10; result < 33<<10; result += 700 {
+			e := entryOf("", composed(job.FormParallel, called("a")))
+			for range 20 {
+				e.Spec.Callbacks = append(e.Spec.Callbacks, job.Callback{On: job.OnAny, Call: called("b")})
+			}
+			put(t, q, e)
+			if err := q.Advance(t.Context(), e.ID, e.Spec.Nonce, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			var err error
+			added := 0
+			for ; err == nil; added++ {
+				before := messages(t, q)
+				name := fmt.Sprintf("%03000d", added)
+				if err = q.AddParts(t.Context(), e.ID, e.Spec.Nonce, name, []job.Call{called("c")}); err != nil {
+					wantMessages(t, q, before)
+				}
+			}
+			if !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), "add more of them at a time") {
+				t.Fatalf("part %d: %v", added, err)
+			}
+			spec, _ := perform(t, q, partOf(e, 0), padded(result, "").Arg).Spec()
+			if err := q.PayOrDisown(t.Context(), partOf(e, 0), spec, false); err != nil {
+				t.Fatal(err)
+			}
+			for i := range added - 1 {
+				finish(t, q, partOf(e, i+1))
+			}
+			record := mustRecord(t, q, e.ID)
+			switch {
+			case record.State != job.Completed:
+				t.Errorf("result of %d: %s", result, record.State)
+			case record.Outcome.Succeeded():
+				succeeded++
+			case record.EndedAs(job.KindInvalid):
+				failed++
+			}
+		}
+		if succeeded == 0 || failed == 0 {
+			t.Errorf("%d succeeded, %d failed", succeeded, failed)
+		}
 	})
 }
 
