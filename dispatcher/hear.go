@@ -135,8 +135,8 @@ func (s *station) taken() []string {
 // of a broadcast. What is to be performed by one that is gone for longer than the
 // queue's grace is given up.
 func (s *station) lookFor(ctx context.Context, due stream.Due) error {
-	missing, err := s.queue.Missing(ctx, due)
-	if err != nil || len(missing) == 0 {
+	missing, over, err := s.queue.Missing(ctx, due)
+	if err != nil || over {
 		return err
 	}
 	everybody, err := roster.Open(ctx, s.queue.Namespace())

@@ -18,10 +18,11 @@ import (
 // the job. So a crash between the two leaves a timer of no job, which fires in
 // vain; one that follows would be lost with its putter.
 
-// lookAgain is how long after its deadline a job is looked at for a second time
-// that was not there, or had begun: its put may be under way, and so may the
-// write by which an attempt that ended before the deadline has it run again.
-// That is long over then: a put stores the timer anew before each try.
+// lookAgain is how long after a timer has fired a job is looked at for a second time
+// about which there was nothing to do: what the timer was set for may be under way. After
+// a deadline that is its put, or the write by which an attempt that ended before has it
+// run again; else a cancel, or parts that are added. That is long over then: a put stores
+// the timer anew before each try.
 const lookAgain = time.Minute
 
 func deadlineOf(id job.ID, nonce job.Nonce) Timer { return Timer{TimerDeadline, string(id), nonce} }
@@ -68,16 +69,20 @@ func (q *Queue) Expire(ctx context.Context, due Due) error {
 	case errors.Is(err, ErrCompleted), errors.Is(err, ErrNoQueue):
 		return nil
 	case errors.Is(err, ErrNoJob), errors.Is(err, errBegan):
-		if due.Again == 0 {
-			err = q.setAgain(ctx, due, due.Fired.Add(lookAgain))
-		} else {
-			err = nil
-		}
+		err = q.onceMore(ctx, due)
 	}
 	if err != nil {
 		return fmt.Errorf("end job %s in queue %s, whose deadline has passed: %w", id, q.names.queue, err)
 	}
 	return nil
+}
+
+// onceMore has a timer that has fired do so again after a while, if it is the first time.
+func (q *Queue) onceMore(ctx context.Context, due Due) error {
+	if due.Again > 0 {
+		return nil
+	}
+	return q.setAgain(ctx, due, due.Fired.Add(lookAgain))
 }
 
 // setAgain sets a timer that has fired again.

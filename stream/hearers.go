@@ -80,8 +80,9 @@ func (q *Queue) Hearers(ctx context.Context, task string) ([]string, error) {
 }
 
 // address has a broadcast that begins be performed by who performs such ones now,
-// unless that was settled when it was put, and looked after.
-func (q *Queue) address(ctx context.Context, id job.ID, parts job.Parts) (job.Parts, error) {
+// unless that was settled when it was put, and looked after. now is the server's time, as
+// far as it is known.
+func (q *Queue) address(ctx context.Context, id job.ID, parts job.Parts, now time.Time) (job.Parts, error) {
 	if !parts.Addressed {
 		to, err := q.Hearers(ctx, parts.Calls[0].Task)
 		if err != nil {
@@ -89,28 +90,36 @@ func (q *Queue) address(ctx context.Context, id job.ID, parts job.Parts) (job.Pa
 		}
 		parts = parts.Address(to)
 	}
-	at := time.Now().Add(presenceEvery)
+	at := now.Add(presenceEvery)
 	return parts, q.publish(ctx, q.names.timerMessage(Timer{TimerPresence, string(id), parts.Base}, at, at))
 }
 
 // Missing returns the dispatchers that have not performed their parts of a broadcast
-// yet; none where it is over.
-func (q *Queue) Missing(ctx context.Context, due Due) ([]string, error) {
+// yet; none where it has not begun, since its timer is set before. over says that nobody
+// is to be looked for any more.
+func (q *Queue) Missing(ctx context.Context, due Due) (missing []string, over bool, err error) {
 	id, err := job.ParseID(due.Of)
 	if err != nil {
-		return nil, nil //nolint:nilerr // no job has that ID
+		return nil, true, nil //nolint:nilerr // no job has that ID
 	}
 	record, _, found, err := q.Record(ctx, id)
-	if err != nil || !found || record.Nonce != due.Nonce || record.State != job.Waiting || record.Parts.Form != job.FormBroadcast {
-		return nil, err
+	if err != nil {
+		return nil, false, err
 	}
-	var missing []string
+	known := found && record.Nonce == due.Nonce
+	switch {
+	case !known, record.State == job.Pending:
+		gone, err := q.Gone(ctx, id, due.Nonce)
+		return nil, gone, err
+	case record.State != job.Waiting, record.Parts.Form != job.FormBroadcast:
+		return nil, true, nil
+	}
 	for i, dispatcher := range record.Parts.To {
 		if !record.Parts.IsDone(i) {
 			missing = append(missing, dispatcher)
 		}
 	}
-	return missing, nil
+	return missing, len(missing) == 0, nil
 }
 
 // GiveUp ends the parts of a broadcast that these dispatchers were to perform, which

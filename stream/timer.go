@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"context"
 	"strconv"
 	"time"
 
@@ -58,6 +59,32 @@ func (n names) advanceMessage(id job.ID, nonce job.Nonce, begin, now time.Time) 
 		return n.timerMessage(t, begin, begin)
 	}
 	return nats.NewMsg(n.due(t))
+}
+
+// advanceAgain sets a timer once more that was set before a write ([Queue.setAdvance])
+// and has fired while that may be yet to come: by a connection that stands, or a clock
+// that is behind. What begins a composition is no such timer.
+func (q *Queue) advanceAgain(ctx context.Context, id job.ID, due Due) error {
+	if due.At.IsZero() {
+		return nil
+	}
+	message, stored, err := q.findLatest(ctx, id)
+	if err != nil {
+		return err
+	}
+	record, _, found, err := q.Record(ctx, id)
+	if err != nil {
+		return err
+	}
+	holder, _ := message.Spec() // one that cannot be read has a nonce too
+	known := found && record.Nonce == due.Nonce
+	switch {
+	case !stored, holder.Nonce != due.Nonce, known && record.State.Ended():
+		return nil
+	case message.Waits && (!known || record.State == job.Pending):
+		return nil // it begins now: what is written late meets that
+	}
+	return q.onceMore(ctx, due)
 }
 
 // dropTimer removes a timer that has not fired, and does not wait for it: one

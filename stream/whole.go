@@ -48,6 +48,9 @@ func (q *Queue) AdvanceDue(ctx context.Context, due Due, now time.Time) error {
 	if now.IsZero() { // it is not known yet; a timer may have waited for long
 		now = time.Now()
 	}
+	if err := q.advanceAgain(ctx, id, due); err != nil && !errors.Is(err, ErrNoQueue) {
+		return fmt.Errorf("look whether job %s in queue %s waits: %w", id, q.names.queue, err)
+	}
 	return q.Advance(ctx, id, due.Nonce, later(now, due.Fired))
 }
 
@@ -216,7 +219,7 @@ func (w *whole) begin(ctx context.Context, now time.Time) error {
 	}
 	if parts.Form == job.FormBroadcast { // whose call others may ask for later
 		var err error
-		if parts, err = w.q.address(ctx, w.id, parts); err != nil {
+		if parts, err = w.q.address(ctx, w.id, parts, now); err != nil {
 			return err
 		}
 	} else {
