@@ -122,7 +122,7 @@ func (q *Queue) addCallback(ctx context.Context, id job.ID, nonce job.Nonce, cal
 	case !stored && !found, !nonce.IsZero() && nonce != current:
 		return ErrNoJob
 	case known && slices.ContainsFunc(record.Callbacks, func(c job.Callback) bool { return c.Added == callback.Added }):
-		return nil // by a write whose answer was lost
+		return q.settleAdded(ctx, id, record, revision) // by a write whose answer was lost
 	case known && record.State.Final():
 		e := Entry{ID: callback.Added.CallbackID(0)}
 		e.Spec.Nonce, e.Spec.By = callback.Added, record.By
@@ -140,8 +140,29 @@ func (q *Queue) addCallback(ctx context.Context, id job.ID, nonce job.Nonce, cal
 	if err := q.checkAdded(record.Callbacks); err != nil {
 		return err
 	}
-	_, err = q.Write(ctx, id, record, revision, spec.Keep)
-	return err
+	if revision, err = q.Write(ctx, id, record, revision, spec.Keep); err != nil {
+		return err
+	}
+	return q.settleAdded(ctx, id, record, revision)
+}
+
+// settleAdded removes the record again that a callback was added to where the job was
+// taken back meanwhile, which leaves none: nobody would put the callback, and whoever
+// waits for the job would wait for ever.
+//
+// A crash before leaves that record.
+func (q *Queue) settleAdded(ctx context.Context, id job.ID, record job.Record, revision uint64) error {
+	if record.State != job.Pending {
+		return nil
+	}
+	gone, err := q.Gone(ctx, id, record.Nonce)
+	if err != nil || !gone {
+		return err
+	}
+	if err := q.records.Delete(ctx, q.names.record(id), revision); err != nil {
+		return err // a conflict says that somebody else has removed it, or that it has an outcome
+	}
+	return ErrNoJob
 }
 
 // addedShare is which part of a record the callbacks may take that were added: they

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -869,6 +871,47 @@ func TestCallbackIsAddedOnce(t *testing.T) {
 		large := job.Callback{On: job.OnAny, Call: padded(100_000, "x")}
 		if err := q.AddCallback(t.Context(), putNew(t, q).ID, job.Nonce{}, large); !errors.Is(err, ErrTooLarge) {
 			t.Errorf("got %v, want ErrTooLarge", err)
+		}
+	})
+}
+
+// A job that is taken back while callbacks are added to it leaves no record that says that
+// it is pending, however often that is tried.
+func TestCallbackIsAddedToJobThatIsPulled(t *testing.T) {
+	const rounds = 60
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	inBubble(t, func(t *testing.T, s *natstest.Server, q *Queue) {
+		random := rand.New(rand.NewPCG(seed, 0))
+		other := createQueue(t, s.Connect(t), Config{})
+		refused := 0
+		for round := range rounds {
+			e := putNew(t, q)
+			added := make(chan error, 2)
+			for range cap(added) {
+				go func() {
+					added <- other.AddCallback(t.Context(), e.ID, e.Spec.Nonce, job.Callback{On: job.OnAny, Call: job.Call{Task: "image.note"}})
+				}()
+			}
+			for range random.IntN(100) {
+				runtime.Gosched() // as in TestPutOverCutWire
+			}
+			if _, err := q.Pull(t.Context(), e.ID, e.Spec.Nonce); err != nil {
+				t.Fatalf("round %d: %v", round, err)
+			}
+			for range cap(added) {
+				if err := <-added; errors.Is(err, ErrNoJob) {
+					refused++
+				} else if err != nil {
+					t.Fatalf("round %d: %v", round, err)
+				}
+			}
+			if record, _, found, err := q.Record(t.Context(), e.ID); err != nil || found {
+				t.Fatalf("round %d: %s is left, %v", round, record.State, err)
+			}
+		}
+		if refused == 0 || refused == 2*rounds {
+			t.Errorf("%d of %d are refused: the race misses", refused, 2*rounds)
 		}
 	})
 }
