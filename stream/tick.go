@@ -184,7 +184,8 @@ func (q *Queue) alone(ctx context.Context, r Recurring, ticks []time.Time, last 
 
 // goOn stores the jobs of ticks and the timer of the next, all or none, if the
 // chain has not gone on yet. A job that is there already, put by a chain that
-// was replaced, is left out.
+// was replaced, is left out. Of ticks that one batch does not hold, the next timer is for
+// the first that is left.
 func (q *Queue) goOn(ctx context.Context, r Recurring, spec job.Spec, due Due, ticks []time.Time, next, now time.Time) error {
 	if err := q.registerOf(ctx, Entry{Spec: spec}); err != nil {
 		return err
@@ -194,17 +195,16 @@ func (q *Queue) goOn(ctx context.Context, r Recurring, spec job.Spec, due Due, t
 		last = ticks[len(ticks)-1]
 	}
 	for {
+		jobs, n, err := q.tickBatch(r, spec, ticks, now)
+		if err != nil {
+			return err
+		}
+		if n < len(ticks) {
+			last, next = ticks[n-1], ticks[n]
+		}
 		timer := r.chain(q.names, due.Nonce, next, last)
 		q.expect(timer, due.Timer, due.sequence)
-		msgs := []*nats.Msg{timer}
-		for _, tick := range ticks {
-			made, err := q.tickMessages(r, spec, tick, now)
-			if err != nil {
-				return err
-			}
-			msgs = append(msgs, made...)
-		}
-		err := q.publishAll(ctx, msgs)
+		err = q.publishAll(ctx, append([]*nats.Msg{timer}, jobs...))
 		if err == nil || !kv.Refused(err) {
 			return err
 		}
@@ -216,10 +216,26 @@ func (q *Queue) goOn(ctx context.Context, r Recurring, spec job.Spec, due Due, t
 		if latest == nil || latest.Sequence != due.sequence {
 			return nil // the chain has gone on
 		}
-		if ticks, err = q.absent(ctx, r, ticks); err != nil {
+		if ticks, err = q.absent(ctx, r, ticks[:n]); err != nil {
 			return err
 		}
 	}
+}
+
+// tickBatch makes the messages of the first n ticks, as many as one batch holds beside
+// the next timer; of one at least, if there is any.
+func (q *Queue) tickBatch(r Recurring, spec job.Spec, ticks []time.Time, now time.Time) (msgs []*nats.Msg, n int, err error) {
+	for _, tick := range ticks {
+		made, err := q.tickMessages(r, spec, tick, now)
+		if err != nil {
+			return nil, 0, err
+		}
+		if n > 0 && 1+len(msgs)+len(made) > MaxBatch {
+			break
+		}
+		msgs, n = append(msgs, made...), n+1
+	}
+	return msgs, n, nil
 }
 
 // absent leaves the ticks whose jobs are not there.

@@ -259,3 +259,47 @@ func TestTickOfAReplacedJobIsTheSame(t *testing.T) {
 		}
 	})
 }
+
+// Ticks that are made up for at once take several batches where their jobs are more
+// messages than the server stores in one.
+func TestTicksOfLargeCompositions(t *testing.T) {
+	inBubble(t, func(t *testing.T, _ *natstest.Server, q *Queue) {
+		var calls []job.Call
+		for range 100 {
+			calls = append(calls, composed(job.FormParallel, padded(inlineParts, "a")))
+		}
+		spec := entryOf("", composed(job.FormParallel, calls...)).Spec
+		r := Recurring{Name: "r", Expression: "* * * * *", Missed: MissedAll, Within: Duration(time.Hour)}
+		if err := q.Repeat(t.Context(), r, spec); err != nil {
+			t.Fatal(err)
+		}
+		first := time.Now().Add(time.Minute)
+		timer := cronTimer("r", spec.Nonce)
+		if err := q.publish(t.Context(), r.chain(q.names, spec.Nonce, first, time.Time{})); err != nil {
+			t.Fatal(err)
+		}
+		const ticks = 15
+		time.Sleep(ticks*time.Minute + 30*time.Second)
+		now, batches := time.Now(), 0
+		for due, _ := fired(t, q, timer); due.At.Before(now); due, _ = fired(t, q, timer) {
+			if batches++; batches > ticks {
+				t.Fatal("the chain does not go on")
+			}
+			if err := q.Tick(t.Context(), due, now); err != nil {
+				t.Fatal(err)
+			}
+			next, _ := fired(t, q, timer)
+			if before := next.At.Add(-time.Minute); !next.last.Equal(before) {
+				t.Errorf("the last tick before %v is %v", next.At, next.last)
+			}
+		}
+		for i := range ticks {
+			if !isStored(t, q, tickID("r", first.Add(time.Duration(i)*time.Minute))) {
+				t.Errorf("tick %d has no job", i)
+			}
+		}
+		if batches != 2 {
+			t.Errorf("%d batches, want 2", batches)
+		}
+	})
+}
