@@ -52,10 +52,10 @@ type Config struct {
 	// DefaultPingInterval. PingDeathInterval is after what silence others take it
 	// for dead, in whole seconds; 0 means three ping intervals.
 	PingInterval, PingDeathInterval time.Duration
-	// CatchUp has the dispatcher perform, when it first hears of a broadcast queue,
-	// the broadcasts that were put there within that time and that it was not to
-	// perform, as long as their records are kept; 0 means none. Nobody waits for
-	// these: the aggregates stay what they are.
+	// CatchUp has the dispatcher perform, when it first hears of a broadcast queue, and
+	// when it is back there after others took it for dead, the broadcasts that were put
+	// there within that time and that it was not to perform, as long as their records
+	// are kept; 0 means none. Nobody waits for these: the aggregates stay what they are.
 	CatchUp time.Duration
 	// OnEvent is told of what happens to this dispatcher, and of others that it
 	// found dead, one event after another. It must not block.

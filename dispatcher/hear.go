@@ -12,42 +12,36 @@ import (
 )
 
 // hear says of which tasks this dispatcher performs broadcasts, and says it anew when
-// that changes, until ctx ends.
+// that changes, when the dispatcher takes jobs again, and from time to time, until ctx
+// ends.
 func (s *station) hear(ctx context.Context) {
-	var said []string
+	var caught []string // tasks of which it has caught up with the past
 	sweep := time.NewTicker(sweepEvery)
 	defer sweep.Stop()
 	for {
-		again := (<-chan time.Time)(nil)
-		s.mu.Lock()
-		tasks := s.taken()
-		s.mu.Unlock()
-		if !slices.Equal(tasks, said) || said == nil {
-			if err := s.say(ctx, tasks); err != nil {
-				again = time.After(watchAgain)
-				s.log.Warn("it is not known of which tasks this dispatcher performs broadcasts, will be tried again", "err", err)
-			} else {
-				s.catchUp(ctx, said, tasks)
-				said = append([]string{}, tasks...)
-			}
+		pause := sayEvery
+		var err error
+		if caught, err = s.say(ctx, caught); err != nil {
+			pause = watchAgain
+			s.log.Warn("it is not known of which tasks this dispatcher performs broadcasts, will be tried again", "err", err)
 		}
 		select {
 		case <-s.changed:
-		case <-again:
+		case <-time.After(pause):
 		case <-sweep.C:
 			if err := s.sweepLanes(ctx); err != nil && ctx.Err() == nil {
 				s.log.Warn("lanes of dispatchers that are gone are left", "err", err)
 			}
 		case <-ctx.Done():
-			leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchange)
-			defer cancel()
-			if err := s.queue.Leave(leaving, s.d.UUID()); err != nil {
-				s.log.Warn("broadcasts wait for this dispatcher, though it stops", "err", err)
-			}
+			s.leave(ctx)
 			return
 		}
 	}
 }
+
+// sayEvery is how often it is looked whether what this dispatcher has said still
+// stands: a sibling that took it for dead may remove that when it is back.
+const sayEvery = time.Minute
 
 const (
 	// sweepEvery is how often it is looked for lanes of dispatchers that are gone,
@@ -85,14 +79,47 @@ func (s *station) sweepLanes(ctx context.Context) error {
 	return nil
 }
 
-// catchUp performs broadcasts that were put before this dispatcher performed any of
-// their task.
-func (s *station) catchUp(ctx context.Context, before, now []string) {
-	if s.d.config.CatchUp <= 0 {
+// say says of which tasks this dispatcher performs broadcasts now, and catches up with
+// the past of those of which it has not, or of which that did not stand since. It
+// returns those of which it has.
+//
+// Who is suspended says nothing: the others take it for dead, or another has its UUID.
+func (s *station) say(ctx context.Context, caught []string) ([]string, error) {
+	s.mu.Lock()
+	tasks, suspended := s.taken(), s.suspended
+	s.mu.Unlock()
+	if suspended {
+		return caught, nil
+	}
+	before, err := s.tell(ctx, tasks)
+	if err != nil {
+		return nil, err
+	}
+	fresh := slices.DeleteFunc(slices.Clone(tasks), func(task string) bool {
+		return slices.Contains(caught, task) && slices.Contains(before, task)
+	})
+	s.catchUp(ctx, fresh)
+	return tasks, nil
+}
+
+// tell has it known of which tasks this dispatcher performs broadcasts, and returns
+// those of which it was.
+func (s *station) tell(ctx context.Context, tasks []string) (before []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, exchange)
+	defer cancel()
+	if len(tasks) == 0 {
+		return nil, s.queue.Leave(ctx, s.d.UUID())
+	}
+	return s.queue.Hear(ctx, s.d.UUID(), tasks)
+}
+
+// catchUp performs broadcasts of tasks that were put before it was known that this
+// dispatcher performs such ones.
+func (s *station) catchUp(ctx context.Context, tasks []string) {
+	if s.d.config.CatchUp <= 0 || len(tasks) == 0 {
 		return
 	}
-	fresh := slices.DeleteFunc(slices.Clone(now), func(task string) bool { return slices.Contains(before, task) })
-	n, err := s.queue.CatchUp(ctx, s.d.UUID(), fresh, time.Now().Add(-s.d.config.CatchUp))
+	n, err := s.queue.CatchUp(ctx, s.d.UUID(), tasks, time.Now().Add(-s.d.config.CatchUp))
 	switch {
 	case err != nil && ctx.Err() == nil:
 		s.log.Error("broadcasts of the past are not all performed", "err", err)
@@ -101,16 +128,22 @@ func (s *station) catchUp(ctx context.Context, before, now []string) {
 	}
 }
 
-func (s *station) say(ctx context.Context, tasks []string) error {
-	ctx, cancel := context.WithTimeout(ctx, exchange)
-	defer cancel()
-	if len(tasks) == 0 {
-		return s.queue.Leave(ctx, s.d.UUID())
+// leave says that this dispatcher performs no broadcasts any more.
+func (s *station) leave(ctx context.Context) {
+	s.mu.Lock()
+	suspended := s.suspended
+	s.mu.Unlock()
+	if suspended {
+		return // as in say; whoever finds it gone says so
 	}
-	return s.queue.Hear(ctx, s.d.UUID(), tasks)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchange)
+	defer cancel()
+	if err := s.queue.Leave(ctx, s.d.UUID()); err != nil {
+		s.log.Warn("broadcasts wait for this dispatcher, though it stops", "err", err)
+	}
 }
 
-// heard says that what is taken may have changed. It is called with mu held.
+// heard says that what is taken is to be said anew. It is called with mu held.
 func (s *station) heard() {
 	select {
 	case s.changed <- struct{}{}:

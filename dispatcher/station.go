@@ -37,7 +37,7 @@ type station struct {
 	paused    map[string]bool // tasks; the empty one is the queue
 	suspended bool
 
-	changed chan struct{} // that what is taken has changed; for a broadcast queue
+	changed chan struct{} // that what is taken is to be said anew; for a broadcast queue
 }
 
 // runner is an agent that is carried out.
@@ -231,6 +231,7 @@ func (s *station) suspend(suspended bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.suspended = suspended
+	s.heard()
 	s.orderAll()
 }
 

@@ -29,19 +29,21 @@ type hearer struct {
 // a broadcast are there.
 const presenceEvery = 5 * time.Second
 
-// Hear says that a dispatcher performs broadcasts of these tasks, until [Queue.Leave].
-func (q *Queue) Hear(ctx context.Context, dispatcher string, tasks []string) error {
+// Hear says that a dispatcher performs broadcasts of these tasks, sorted, until
+// [Queue.Leave], and returns those of which that was said before. Where they are the
+// same it writes nothing.
+func (q *Queue) Hear(ctx context.Context, dispatcher string, tasks []string) (before []string, err error) {
 	key := q.names.hearer(dispatcher)
 	for {
 		found, err := q.hearers.Latest(ctx, key)
-		revision := found.Revision
-		if errors.Is(err, kv.ErrNotFound) {
+		switch {
+		case errors.Is(err, kv.ErrNotFound):
 			_, err = q.hearers.Create(ctx, key, hearer{tasks, time.Now().UTC()}, kv.Forever)
-		} else if err == nil {
-			_, err = q.hearers.Update(ctx, key, hearer{tasks, found.Value.Since}, revision, kv.Forever)
+		case err == nil && !slices.Equal(found.Value.Tasks, tasks):
+			_, err = q.hearers.Update(ctx, key, hearer{tasks, found.Value.Since}, found.Revision, kv.Forever)
 		}
 		if !errors.Is(err, kv.ErrConflict) {
-			return err
+			return found.Value.Tasks, err
 		}
 	}
 }

@@ -245,6 +245,57 @@ func TestBroadcastBrieflyAway(t *testing.T) {
 	})
 }
 
+// TestBroadcastBackFromTheDead has a dispatcher that was taken for dead, and comes back,
+// perform later broadcasts; and what it missed, if it says so.
+func TestBroadcastBackFromTheDead(t *testing.T) {
+	muster(t, func(f *fleet) {
+		a := f.join()
+		b := f.joinAs(uuid.New(), func(c *dispatcher.Config) { c.CatchUp = time.Hour })
+		f.crew[b].wire.Freeze()
+		first := f.toAll(whoami.Call("first"))
+		time.Sleep(time.Minute) // it is given up
+		f.wants(wait(f.story, f.toAll(whoami.Call("missed"))), a)
+		f.crew[b].wire.Thaw()
+		time.Sleep(10 * time.Second) // it takes jobs again
+		f.wants(wait(f.story, f.toAll(whoami.Call("later"))), a, b)
+		if failure := wait(f.story, first)[b].Failure; failure == nil || !errors.Is(failure, job.ErrAbsent) {
+			t.Errorf("reply of a dispatcher that was dead: %v", failure)
+		}
+		waitFor(f.story, func() bool { return slices.Contains(f.diary.read(), "missed by "+b[:8]) })
+	})
+}
+
+// TestBroadcastHeardAgain has a dispatcher that lives say anew what it performs where a
+// sibling, which had taken it for dead, removed that late.
+func TestBroadcastHeardAgain(t *testing.T) {
+	muster(t, func(f *fleet) {
+		a, b := f.join(), f.join()
+		if err := openNamed(f.story, "fleet").Leave(f.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		f.wants(wait(f.story, f.toAll(whoami.Call("hi"))), a, b)
+	})
+}
+
+// TestBroadcastSameUUID has a dispatcher whose UUID another process took over leave that
+// one's broadcasts alone.
+func TestBroadcastSameUUID(t *testing.T) {
+	muster(t, func(f *fleet) {
+		id := uuid.New()
+		f.joinAs(id, nil)
+		old := f.crew[id.String()]
+		old.wire.Freeze()
+		time.Sleep(time.Minute)
+		f.run(id, nil)
+		time.Sleep(time.Minute)
+		old.wire.Thaw()
+		time.Sleep(time.Minute)
+		old.stop()
+		f.wants(wait(f.story, f.toAll(whoami.Call("hi"))), id.String())
+	})
+}
+
 // TestBroadcastLate has a copy that does not begin in time fail, and one that takes too
 // long.
 func TestBroadcastLate(t *testing.T) {
