@@ -21,9 +21,9 @@ func (s *station) hear(ctx context.Context) {
 	for {
 		pause := sayEvery
 		var err error
-		if caught, err = s.say(ctx, caught); err != nil {
+		if caught, err = s.say(ctx, caught); err != nil && ctx.Err() == nil {
 			pause = watchAgain
-			s.log.Warn("it is not known of which tasks this dispatcher performs broadcasts, will be tried again", "err", err)
+			s.log.Warn("broadcasts pass this dispatcher by, will be tried again", "err", err)
 		}
 		select {
 		case <-s.changed:
@@ -95,10 +95,11 @@ func (s *station) say(ctx context.Context, caught []string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	fresh := slices.DeleteFunc(slices.Clone(tasks), func(task string) bool {
-		return slices.Contains(caught, task) && slices.Contains(before, task)
-	})
-	s.catchUp(ctx, fresh)
+	caught = slices.DeleteFunc(caught, func(task string) bool { return !slices.Contains(before, task) })
+	fresh := slices.DeleteFunc(slices.Clone(tasks), func(task string) bool { return slices.Contains(caught, task) })
+	if err := s.catchUp(ctx, fresh); err != nil {
+		return caught, err
+	}
 	return tasks, nil
 }
 
@@ -115,17 +116,15 @@ func (s *station) tell(ctx context.Context, tasks []string) (before []string, er
 
 // catchUp performs broadcasts of tasks that were put before it was known that this
 // dispatcher performs such ones.
-func (s *station) catchUp(ctx context.Context, tasks []string) {
+func (s *station) catchUp(ctx context.Context, tasks []string) error {
 	if s.d.config.CatchUp <= 0 || len(tasks) == 0 {
-		return
+		return nil
 	}
 	n, err := s.queue.CatchUp(ctx, s.d.UUID(), tasks, time.Now().Add(-s.d.config.CatchUp))
-	switch {
-	case err != nil && ctx.Err() == nil:
-		s.log.Error("broadcasts of the past are not all performed", "err", err)
-	case n > 0:
+	if n > 0 {
 		s.log.Info("broadcasts of the past will be performed", "broadcasts", n)
 	}
+	return err
 }
 
 // leave says that this dispatcher performs no broadcasts any more.

@@ -405,6 +405,38 @@ func TestBroadcastCatchUp(t *testing.T) {
 	})
 }
 
+// TestBroadcastCatchUpAgain has one who could not read what it has missed try again.
+func TestBroadcastCatchUpAgain(t *testing.T) {
+	muster(t, func(f *fleet) {
+		a, b := f.join(), uuid.New()
+		f.wants(wait(f.story, f.toAll(whoami.Call("one"))), a)
+		f.run(b, func(c *dispatcher.Config) { c.CatchUp, c.Agents = time.Hour, []agents.Agent{} })
+		readable := func(so bool) {
+			js := f.server.JetStream(f.T)
+			records, err := js.Stream(f.Context(), "KV_ASYNC_JOBS")
+			if err != nil {
+				t.Fatal(err)
+			}
+			config := records.CachedInfo().Config
+			config.AllowDirect = so
+			if _, err := js.UpdateStream(f.Context(), config); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		readable(false)
+		if err := f.queue.AddAgent(f.Context(), b.String(), agents.Agent{Name: "late", Size: 1}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		readable(true)
+		time.Sleep(3 * time.Second)
+		if want := "one by " + b.String()[:8]; !slices.Contains(f.diary.read(), want) {
+			t.Errorf("got %q, want %q among them", f.diary.read(), want)
+		}
+	})
+}
+
 // TestBroadcastLanesGo removes the lanes of dispatchers that are gone for long.
 func TestBroadcastLanesGo(t *testing.T) {
 	muster(t, func(f *fleet) {
