@@ -55,7 +55,9 @@ type Config struct {
 	// CatchUp has the dispatcher perform, when it first hears of a broadcast queue, and
 	// when it is back there after others took it for dead, the broadcasts that were put
 	// there within that time and that it was not to perform, as long as their records
-	// are kept; 0 means none. Nobody waits for these: the aggregates stay what they are.
+	// are kept; 0 means none. One that is to begin later it performs then. Nobody waits
+	// for these: the aggregates stay what they are, and to cancel one is not to cancel
+	// what this dispatcher performs of it.
 	CatchUp time.Duration
 	// OnEvent is told of what happens to this dispatcher, and of others that it
 	// found dead, one event after another. It must not block.

@@ -405,6 +405,35 @@ func TestBroadcastCatchUp(t *testing.T) {
 	})
 }
 
+// TestBroadcastCatchUpNotOver has one who joins later perform what is not over yet, each
+// once: what others perform at once, and what is to begin when it does.
+func TestBroadcastCatchUpNotOver(t *testing.T) {
+	muster(t, func(f *fleet) {
+		a := f.join()
+		begin := time.Now().Add(5 * time.Minute)
+		now := f.toAll(whoami.Call("wait " + a))
+		soon, err := asyncnats.Put(f.Context(), f.queue, asyncnats.ToAll(whoami.Call("soon")).At(begin))
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		b := f.joinAs(uuid.New(), func(c *dispatcher.Config) { c.CatchUp = time.Hour })
+		time.Sleep(time.Until(begin) - time.Second)
+		want := []string{"wait " + a + " by " + a[:8], "wait " + a + " by " + b[:8]}
+		if diff := cmp.Diff(want, f.diary.read()); diff != "" {
+			t.Errorf("performed before it is time (-want +got):\n%s", diff)
+		}
+		close(f.stop)
+		f.wants(wait(f.story, now), a)
+		f.wants(wait(f.story, soon), a)
+		time.Sleep(time.Second)
+		want = slices.Sorted(slices.Values(append(want, "soon by "+a[:8], "soon by "+b[:8])))
+		if diff := cmp.Diff(want, slices.Sorted(slices.Values(f.diary.read()))); diff != "" {
+			t.Errorf("performed (-want +got):\n%s", diff)
+		}
+	})
+}
+
 // TestBroadcastCatchUpAgain has one who could not read what it has missed try again.
 func TestBroadcastCatchUpAgain(t *testing.T) {
 	muster(t, func(f *fleet) {
