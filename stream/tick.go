@@ -77,17 +77,28 @@ func (r Recurring) lead() time.Duration {
 }
 
 // KeepRecurring sees to it that the recurring jobs have their chains, those that
-// are there and those that come, for some minutes or until ctx ends.
+// are there and those that come, for some minutes or until ctx ends. Where a timer
+// could not be stored it returns when those that are there were seen to, and is to be
+// called again soon; a recurring job that is illegal keeps nobody waiting.
 func (q *Queue) KeepRecurring(ctx context.Context) error {
 	watching, cancel := context.WithTimeout(ctx, chainAgain)
 	defer cancel()
 	var failed error
+	current, again := false, false
 	for change, err := range q.crons.Watch(watching, q.names.cron("*")) {
-		if err == nil && !change.Current && !change.Deleted {
+		switch {
+		case err != nil:
+		case change.Current:
+			current = true
+		case !change.Deleted:
 			err = q.beginChain(watching, change.Entry.Value, change.Entry.Written)
+			again = again || err != nil && !errors.Is(err, errInvalidEntry)
 		}
 		if err != nil && watching.Err() == nil {
 			failed = err // the others go on
+		}
+		if current && again {
+			return failed
 		}
 	}
 	return failed
@@ -98,7 +109,7 @@ func (q *Queue) beginChain(ctx context.Context, r Recurring, since time.Time) er
 	step := fmt.Sprintf("begin with recurring job %s of queue %s", r.Name, q.names.queue)
 	schedule, spec, err := r.check()
 	if err != nil {
-		return fmt.Errorf("%s: %w", step, err)
+		return fmt.Errorf("%s: %w", step, &invalidEntryError{err})
 	}
 	msg := r.chain(q.names, spec.Nonce, schedule.Next(r.Created, since), time.Time{})
 	q.expect(msg, cronTimer(r.Name, spec.Nonce), 0)

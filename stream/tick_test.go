@@ -9,9 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/asyncnats/asyncnats/internal/cron"
 	"github.com/asyncnats/asyncnats/internal/natstest"
 	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/kv"
 )
 
 func repeat(t *testing.T, q *Queue, r Recurring) job.Nonce {
@@ -148,6 +151,31 @@ func TestTickIsPutOnce(t *testing.T) {
 			each(func(q *Queue) error { return q.Tick(t.Context(), due, time.Time{}) })
 			each(func(q *Queue) error { return q.beginChain(t.Context(), entries[0].Value, entries[0].Written) })
 			wantMessages(t, q, 1) // the next timer
+		}
+	})
+}
+
+// A timer that cannot be stored ends the watch, to be tried again, when all others were
+// seen to; a recurring job that is illegal does not, for it will be no other.
+func TestKeepRecurringFails(t *testing.T) {
+	inBubble(t, func(t *testing.T, _ *natstest.Server, q *Queue) {
+		if _, err := q.crons.Create(t.Context(), q.names.cron("broken"), Recurring{Name: "broken", Expression: "never"}, kv.Forever); err != nil {
+			t.Fatal(err)
+		}
+		timer := cronTimer("sound", repeat(t, q, Recurring{Name: "sound", Expression: "@yearly"}))
+		keep := func(d time.Duration) {
+			t.Helper()
+			begin := time.Now()
+			if err := q.KeepRecurring(t.Context()); err == nil || time.Since(begin) != d {
+				t.Errorf("%v after %v, want an error after %v", err, time.Since(begin), d)
+			}
+		}
+		edit(t, q, func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1 })
+		keep(0)
+		edit(t, q, func(c *jetstream.StreamConfig) { c.MaxMsgSize = -1 })
+		keep(chainAgain)
+		if _, stored := fired(t, q, timer); !stored {
+			t.Error("the timer is not stored")
 		}
 	})
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/asyncnats/asyncnats"
 	"github.com/asyncnats/asyncnats/agents"
@@ -441,16 +442,7 @@ func TestBroadcastCatchUpAgain(t *testing.T) {
 		f.wants(wait(f.story, f.toAll(whoami.Call("one"))), a)
 		f.run(b, func(c *dispatcher.Config) { c.CatchUp, c.Agents = time.Hour, []agents.Agent{} })
 		readable := func(so bool) {
-			js := f.server.JetStream(f.T)
-			records, err := js.Stream(f.Context(), "KV_ASYNC_JOBS")
-			if err != nil {
-				t.Fatal(err)
-			}
-			config := records.CachedInfo().Config
-			config.AllowDirect = so
-			if _, err := js.UpdateStream(f.Context(), config); err != nil {
-				t.Fatal(err)
-			}
+			f.edit("KV_ASYNC_JOBS", func(c *jetstream.StreamConfig) { c.AllowDirect = so })
 		}
 		time.Sleep(time.Second)
 		readable(false)

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/asyncnats/asyncnats"
 	"github.com/asyncnats/asyncnats/dispatcher"
 	"github.com/asyncnats/asyncnats/job"
@@ -104,6 +106,34 @@ func TestRecurringJob(t *testing.T) {
 			s.Errorf("%+v", r)
 		}
 		wantStored(s, 1) // the timer
+	})
+}
+
+// A recurring job whose first timer could not be stored ticks as soon as it can.
+func TestRecurringJobWhoseTimerIsRefused(t *testing.T) {
+	tell(t, func(s *story) {
+		k := newTicker()
+		s.dispatch(k.config())
+		limit := func(size int32) {
+			s.edit("ASYNC_default", func(c *jetstream.StreamConfig) { c.MaxMsgSize = size })
+		}
+		repeat(s, "early", "* * * * *", ticking.Call("x"), asyncnats.RecurringConfig{})
+		time.Sleep(time.Second)
+		limit(1)
+		repeat(s, "pulse", "* * * * *", ticking.Call("x"), asyncnats.RecurringConfig{})
+		time.Sleep(10 * time.Second)
+		limit(-1)
+		time.Sleep(2 * time.Minute)
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		for _, name := range []string{"early", "pulse"} {
+			for i := 1; i <= 2; i++ {
+				id := job.ID("cron/" + name + "/" + strconv.FormatInt(midnight.Add(time.Duration(i)*time.Minute).Unix(), 10))
+				if len(k.runs[id]) != 1 {
+					s.Errorf("tick %d of %s ran %d times, want once", i, name, len(k.runs[id]))
+				}
+			}
+		}
 	})
 }
 

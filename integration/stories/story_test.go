@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/asyncnats/asyncnats"
 	"github.com/asyncnats/asyncnats/dispatcher"
@@ -55,6 +56,21 @@ func (s *story) dispatch(c dispatcher.Config) *staff {
 	s.Helper()
 	m := crew.Hire(s.T, s.server, c)
 	return &staff{Dispatcher: m.Dispatcher, wire: m.Wire, log: m.Log, stop: m.Stop}
+}
+
+// edit changes a stream as an administrator would.
+func (s *story) edit(name string, change func(*jetstream.StreamConfig)) {
+	s.Helper()
+	js := s.server.JetStream(s.T)
+	found, err := js.Stream(s.Context(), name)
+	if err != nil {
+		s.Fatal(err)
+	}
+	config := found.CachedInfo().Config
+	change(&config)
+	if _, err := js.UpdateStream(s.Context(), config); err != nil {
+		s.Fatal(err)
+	}
 }
 
 // nap takes the time that it is given, as each story handles it.
