@@ -22,8 +22,9 @@ const (
 )
 
 // Replace stores a job in the place of the one that has its ID, if that was not
-// given out yet; where none has it is put like any other. One that was given out
-// stays, and the error is an [*ExistsError].
+// given out yet; where none has it, or that one is completed, it is put like any
+// other. One that was given out and is not completed stays, and the error is an
+// [*ExistsError].
 //
 // The old job's message and the new one change in one write, where the server can
 // do that: not where the job goes from its lane to a schedule, or from one lane
@@ -86,8 +87,14 @@ func (q *Queue) replaceOnce(ctx context.Context, e Entry) error {
 	err = q.undisturbed(ctx, old, step, func() error { return q.supersede(ctx, e, old, msg) })
 	switch {
 	case errors.Is(err, ErrAssigned):
-		q.DropDeadline(e.ID, e.Spec)
-		return &ExistsError{Queue: q.names.queue, ID: e.ID, Nonce: holder.Nonce}
+		stored, err := q.resolve(ctx, e)
+		if err == nil && !stored {
+			err = errRepeat // it was over
+		}
+		if errors.Is(err, ErrExists) {
+			q.DropDeadline(e.ID, e.Spec)
+		}
+		return err
 	case err != nil:
 		return err
 	}
