@@ -379,10 +379,11 @@ func (q *Queue) Pull(ctx context.Context, id job.ID, nonce job.Nonce) (Stored, e
 	}
 }
 
-// forgetRecord removes the record of a job that was taken back.
+// forgetRecord removes the record of a job that was taken back, unless somebody was given
+// it all the same and has begun it.
 func (q *Queue) forgetRecord(ctx context.Context, id job.ID, nonce job.Nonce) error {
 	record, revision, found, err := q.Record(ctx, id)
-	if err != nil || !found || record.Nonce != nonce {
+	if err != nil || !found || record.Nonce != nonce || record.State == job.Active || record.State.Ended() {
 		return err
 	}
 	err = q.records.Delete(ctx, q.names.record(id), revision)

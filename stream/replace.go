@@ -28,7 +28,8 @@ const (
 //
 // The old job's message and the new one change in one write, where the server can
 // do that: not where the job goes from its lane to a schedule, or from one lane
-// to another. There a crash between the two leaves both, and both are performed.
+// to another. There a crash between the two leaves both, and both are performed; where
+// an answer is lost the old one may be given out before it is removed.
 func (q *Queue) Replace(ctx context.Context, e Entry) error {
 	if err := e.check(); err != nil {
 		return fmt.Errorf("put %s: %w", e.Spec.Task, err)
@@ -36,8 +37,9 @@ func (q *Queue) Replace(ctx context.Context, e Entry) error {
 	ctx, cancel := withTimeout(ctx, putPatience)
 	defer cancel()
 	e.Chosen, e.Replaces = true, true
+	var superseded Stored // by a try whose answer was lost; none while its ID is empty
 	for {
-		err := q.replaceOnce(ctx, e)
+		err := q.replaceOnce(ctx, e, &superseded)
 		again := kv.Unanswered(err) || errors.Is(err, ErrUnanswered)
 		if !again && !errors.Is(err, errRepeat) || ctx.Err() != nil {
 			return err
@@ -53,8 +55,9 @@ func (q *Queue) Replace(ctx context.Context, e Entry) error {
 }
 
 // replaceOnce tries once. It makes several requests, and gives up when the answer
-// to one must be lost: each try begins with what the last has stored.
-func (q *Queue) replaceOnce(ctx context.Context, e Entry) error {
+// to one must be lost: each try begins with what the last has stored. superseded is the
+// job in whose place that is.
+func (q *Queue) replaceOnce(ctx context.Context, e Entry, superseded *Stored) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*tryPatience)
 	defer cancel()
 	step := "put " + e.Spec.Task
@@ -64,7 +67,7 @@ func (q *Queue) replaceOnce(ctx context.Context, e Entry) error {
 	}
 	holder, _ := old.Spec()
 	if stored && holder.Nonce == e.Spec.Nonce {
-		return nil // by a try whose answer was lost
+		return q.discard(ctx, *superseded) // by a try whose answer was lost
 	}
 	if !stored {
 		err := q.Put(ctx, e)
@@ -84,7 +87,10 @@ func (q *Queue) replaceOnce(ctx context.Context, e Entry) error {
 	if err := q.setDeadlines(ctx, e); err != nil {
 		return explain(q.conn(), step, err)
 	}
-	err = q.undisturbed(ctx, old, step, func() error { return q.supersede(ctx, e, old, msg) })
+	err = q.undisturbed(ctx, old, step, func() error {
+		*superseded = old
+		return q.supersede(ctx, e, old, msg)
+	})
 	switch {
 	case errors.Is(err, ErrAssigned):
 		stored, err := q.resolve(ctx, e)
@@ -98,8 +104,25 @@ func (q *Queue) replaceOnce(ctx context.Context, e Entry) error {
 	case err != nil:
 		return err
 	}
-	q.DropDeadline(e.ID, holder)
-	return q.forgetRecord(ctx, e.ID, holder.Nonce)
+	return q.forget(ctx, old)
+}
+
+// discard removes a job that another has superseded, if there is one. It may be repeated.
+func (q *Queue) discard(ctx context.Context, old Stored) error {
+	if old.ID == "" {
+		return nil
+	}
+	if _, err := q.remove(ctx, old.Sequence); err != nil {
+		return err
+	}
+	return q.forget(ctx, old)
+}
+
+// forget removes what is left of a job whose message is gone since another superseded it.
+func (q *Queue) forget(ctx context.Context, old Stored) error {
+	holder, _ := old.Spec()
+	q.DropDeadline(old.ID, holder)
+	return q.forgetRecord(ctx, old.ID, holder.Nonce)
 }
 
 // supersede stores a message in the place of an old one, which nobody is given
