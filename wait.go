@@ -70,7 +70,7 @@ func (j *Job[R]) wait(ctx context.Context) (job.Record, error) {
 	if err != nil {
 		return job.Record{}, err
 	}
-	announced, err := opened.Await(j.id)
+	announced, err := opened.Await(j.id, j.nonce)
 	if err != nil {
 		return job.Record{}, err
 	}

@@ -120,14 +120,18 @@ type Announced struct {
 	status  chan nats.Status
 }
 
-// Await subscribes to the announcement of a job's outcome.
-func (q *Queue) Await(id job.ID) (*Announced, error) {
+// Await subscribes to the announcement of a job's outcome. nonce is that of the job
+// meant, or zero for whichever has the ID.
+func (q *Queue) Await(id job.ID, nonce job.Nonce) (*Announced, error) {
 	a := &Announced{nc: q.conn(), records: make(chan job.Record, 1)}
 	var err error
 	a.sub, err = q.conn().Subscribe(q.names.done(id), func(msg *nats.Msg) {
 		record, err := job.DecodeRecord(msg.Data)
 		if err != nil {
 			return // somebody else's message; the record itself will be read
+		}
+		if !nonce.IsZero() && record.Nonce != nonce {
+			return // it would keep the place of the one meant
 		}
 		select {
 		case a.records <- record:

@@ -131,17 +131,17 @@ func TestAnnounce(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *natstest.Server, q *Queue) {
 		e := chosen("mine", task)
 		want := recordOf(e, job.Completed)
-		announce := func(id job.ID) {
+		announce := func(id job.ID, record job.Record) {
 			t.Helper()
-			if err := q.Announce(id, want); err != nil {
+			if err := q.Announce(id, record); err != nil {
 				t.Fatal(err)
 			}
 			synctest.Wait()
 		}
-		announce("mine") // nobody listens
+		announce("mine", want) // nobody listens
 
 		other := createQueue(t, s.Connect(t), Config{})
-		a, err := other.Await("mine")
+		a, err := other.Await("mine", e.Spec.Nonce)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -152,18 +152,19 @@ func TestAnnounce(t *testing.T) {
 		if err := q.conn().Publish("async.media.done.mine", []byte("hello")); err != nil {
 			t.Fatal(err)
 		}
-		announce("another")
+		announce("another", want)
+		announce("mine", recordOf(chosen("mine", task), job.Completed)) // of one that had its ID before
 		if len(a.Records()) > 0 {
 			t.Fatal("announced by somebody else's message")
 		}
 		for range 3 { // who does not listen does not hold up anybody
-			announce("mine")
+			announce("mine", want)
 		}
 		if diff := cmp.Diff(want, <-a.Records(), cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 		a.Close()
-		announce("mine")
+		announce("mine", want)
 		if len(a.Records()) > 0 {
 			t.Error("announced after Close")
 		}
