@@ -101,7 +101,8 @@ func (s *station) run(intake, work context.Context) {
 	defer closeAll()
 	var loops sync.WaitGroup
 	loops.Go(func() { s.link.Run(open) })
-	loops.Go(func() { s.queue.SetClock(open, s.link, s.skewed) })
+	clocked := make(chan struct{})
+	loops.Go(func() { s.queue.SetClock(open, s.link, func() { close(clocked) }, s.skewed) })
 	loops.Go(func() {
 		if err := s.gate.Run(open); err != nil {
 			s.log.Error("jobs that name quotas are not performed", "err", err)
@@ -109,15 +110,18 @@ func (s *station) run(intake, work context.Context) {
 	})
 	loops.Go(func() { s.flow.run(open) })
 	var watches sync.WaitGroup
-	// What is paused is known before any agent runs.
+	// What is paused, and what time it is, is known before any agent runs.
 	known := make(chan struct{})
 	watches.Go(func() { s.watchPauses(intake, sync.OnceFunc(func() { close(known) })) })
 	watches.Go(func() {
-		select {
-		case <-known:
-			s.watchAgents(intake)
-		case <-intake.Done():
+		for _, first := range []<-chan struct{}{known, clocked} {
+			select {
+			case <-first:
+			case <-intake.Done():
+				return
+			}
 		}
+		s.watchAgents(intake)
 	})
 	watches.Go(func() { s.watchLanes(intake) })
 	watches.Go(func() { s.attend(intake) })

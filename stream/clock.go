@@ -78,10 +78,12 @@ func (c *Clock) Skew() time.Duration {
 const maxSkew = time.Second
 
 // SetClock sets the link's clock by asking the server, and again every while
-// until ctx ends; what arrives sets it too. skewed is told how far this machine's
-// clock is ahead of the server's, where that is a second or more, when it is
-// noticed and when it has changed by as much since.
-func (q *Queue) SetClock(ctx context.Context, link *Link, skewed func(ahead time.Duration)) {
+// until ctx ends; what arrives sets it too. set is called when the server has told
+// the time for the first time: before, the clock may be behind by as long as jobs have
+// waited. skewed is told how far this machine's clock is ahead of the server's, where
+// that is a second or more, when it is noticed and when it has changed by as much since.
+func (q *Queue) SetClock(ctx context.Context, link *Link, set func(), skewed func(ahead time.Duration)) {
+	set = sync.OnceFunc(set)
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	var told time.Duration
@@ -97,6 +99,7 @@ func (q *Queue) SetClock(ctx context.Context, link *Link, skewed func(ahead time
 			continue
 		}
 		link.Clock.saw(stamp, time.Now())
+		set()
 		if skew := link.Clock.Skew(); (skew - told).Abs() >= maxSkew {
 			told = skew
 			skewed(skew)
