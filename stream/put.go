@@ -100,7 +100,7 @@ func (q *Queue) lost(ctx context.Context, e Entry, subject string, err error) er
 		return err
 	}
 	if errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, nats.ErrNoResponders) {
-		if _, err := q.ns.Queue(ctx, q.names.queue); errors.Is(err, ErrNoQueue) {
+		if err := q.there(ctx); errors.Is(err, ErrNoQueue) {
 			return err
 		}
 	}
@@ -118,6 +118,15 @@ func (q *Queue) lost(ctx context.Context, e Entry, subject string, err error) er
 		case <-time.After(tryPause):
 		}
 	}
+}
+
+// there looks whether the queue is there still, waiting a while for the answer: a
+// cluster that elects drops the question.
+func (q *Queue) there(ctx context.Context) error {
+	try, cancel := context.WithTimeout(ctx, tryPatience)
+	defer cancel()
+	_, err := q.ns.Queue(try, q.names.queue)
+	return err
 }
 
 // latest reads a record, waiting a while for the answer.
