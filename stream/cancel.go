@@ -211,7 +211,7 @@ func (q *Queue) settle(ctx context.Context, id job.ID, spec job.Spec, record job
 // messageOf finds the message of a job by its ID and nonce.
 func (q *Queue) messageOf(ctx context.Context, id job.ID, nonce job.Nonce) (message Stored, stored bool, err error) {
 	message, stored, err = q.findLatest(ctx, id)
-	if holder, _ := message.Spec(); err != nil || holder.Nonce != nonce {
+	if holder, _ := message.Spec(); err != nil || holder.Nonce != nonce { // one that cannot be read has a nonce too
 		return Stored{}, false, err
 	}
 	return message, stored, nil
@@ -284,12 +284,9 @@ func (q *Queue) removeAll(ctx context.Context, id job.ID, nonce job.Nonce) error
 func (q *Queue) removeOne(ctx context.Context, id job.ID, nonce job.Nonce) (removed bool, err error) {
 	ctx, cancel := briefly(ctx)
 	defer cancel()
-	message, stored, err := q.findLatest(ctx, id)
+	message, stored, err := q.messageOf(ctx, id, nonce)
 	if err != nil || !stored {
 		return false, err
-	}
-	if spec, _ := message.Spec(); spec.Nonce != nonce {
-		return false, nil
 	}
 	_, err = q.remove(ctx, message.Sequence)
 	return true, err

@@ -123,7 +123,7 @@ func (q *Queue) lost(ctx context.Context, e Entry, subject string, err error) er
 // there looks whether the queue is there still, waiting a while for the answer: a
 // cluster that elects drops the question.
 func (q *Queue) there(ctx context.Context) error {
-	try, cancel := context.WithTimeout(ctx, tryPatience)
+	try, cancel := briefly(ctx)
 	defer cancel()
 	_, err := q.ns.Queue(try, q.names.queue)
 	return err
@@ -131,7 +131,7 @@ func (q *Queue) there(ctx context.Context) error {
 
 // latest reads a record, waiting a while for the answer.
 func (q *Queue) latest(ctx context.Context, id job.ID) (job.Record, error) {
-	try, cancel := context.WithTimeout(ctx, tryPatience)
+	try, cancel := briefly(ctx)
 	defer cancel()
 	entry, err := q.records.Latest(try, q.names.record(id))
 	return entry.Value, err

@@ -68,7 +68,7 @@ func (q *Queue) advanceAgain(ctx context.Context, id job.ID, due Due) error {
 	if due.At.IsZero() {
 		return nil
 	}
-	message, stored, err := q.findLatest(ctx, id)
+	message, stored, err := q.messageOf(ctx, id, due.Nonce)
 	if err != nil {
 		return err
 	}
@@ -76,10 +76,9 @@ func (q *Queue) advanceAgain(ctx context.Context, id job.ID, due Due) error {
 	if err != nil {
 		return err
 	}
-	holder, _ := message.Spec() // one that cannot be read has a nonce too
 	known := found && record.Nonce == due.Nonce
 	switch {
-	case !stored, holder.Nonce != due.Nonce, known && record.State.Ended():
+	case !stored, known && record.State.Ended():
 		return nil
 	case message.Waits && (!known || record.State == job.Pending):
 		return nil // it begins now: what is written late meets that

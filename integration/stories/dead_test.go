@@ -13,6 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/asyncnats/asyncnats"
 	"github.com/asyncnats/asyncnats/agents"
 	"github.com/asyncnats/asyncnats/dispatcher"
@@ -226,15 +228,7 @@ func TestDeadIsRefused(t *testing.T) {
 		var sea sea
 		d := s.dispatch(dispatcher.Config{Handlers: sea.handlers()})
 		js := s.server.JetStream(s.T)
-		bucket, err := js.Stream(s.Context(), "KV_ASYNC_DEAD")
-		if err != nil {
-			s.Fatal(err)
-		}
-		config := bucket.CachedInfo().Config
-		config.MaxBytes = 10
-		if _, err := js.UpdateStream(s.Context(), config); err != nil {
-			s.Fatal(err)
-		}
+		s.edit("KV_ASYNC_DEAD", func(c *jetstream.StreamConfig) { c.MaxBytes = 10 })
 		j := ended(s, wreck.Call("no harbour"))
 		time.Sleep(time.Second)
 		if messages(s) != 0 || !d.log.Contains("failed job not kept", j.ID().String(), "maximum bytes") {

@@ -113,25 +113,16 @@ func record[R any](s *story, j *asyncnats.Job[R]) job.Record {
 // called.
 func (s *story) refuse(name, subject string) (again func()) {
 	s.Helper()
-	js := s.server.JetStream(s.T)
-	stored, err := js.Stream(s.Context(), name)
-	if err != nil {
-		s.Fatal(err)
+	replace := func(old, by string) {
+		s.edit(name, func(c *jetstream.StreamConfig) {
+			i := slices.Index(c.Subjects, old)
+			if i < 0 {
+				s.Fatalf("stream %s takes %q, not %s", name, c.Subjects, old)
+			}
+			c.Subjects[i] = by
+		})
 	}
-	config := stored.CachedInfo().Config
-	update := func(subjects []string) {
-		config.Subjects = subjects
-		if _, err := js.UpdateStream(s.Context(), config); err != nil {
-			s.Fatal(err)
-		}
-	}
-	all := config.Subjects
-	i := slices.Index(all, subject)
-	if i < 0 {
-		s.Fatalf("stream %s takes %q, not %s", name, all, subject)
-	}
-	others := slices.Clone(all)
-	others[i] = "refused." + name
-	update(others)
-	return func() { update(all) }
+	refused := "refused." + name
+	replace(subject, refused)
+	return func() { replace(refused, subject) }
 }
