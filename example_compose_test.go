@@ -227,20 +227,23 @@ func ExampleJob_Tree() {
 	}
 	var show func(n asyncnats.Node, indent string)
 	show = func(n asyncnats.Node, indent string) {
-		failed := ""
-		if n.Failure != nil {
-			failed = " failed: " + n.Failure.Message
+		became := "not over"
+		switch {
+		case n.Failure != nil:
+			became = "failed: " + n.Failure.Message
+		case n.State.Ended():
+			became = "succeeded"
 		}
-		fmt.Printf("%s%s, %s%s\n", indent, n.Task, n.State, failed)
+		fmt.Printf("%s%s %s\n", indent, n.Task, became)
 		for _, child := range append(n.Parts, n.Callbacks...) {
 			show(child, indent+"  ")
 		}
 	}
 	show(tree, "")
 	// Output:
-	// then, completed
-	//   parallel, completed
-	//     image.thumbnail, completed
-	//     image.thumbnail, completed failed: owl flew away
-	//   album.build, completed
+	// then succeeded
+	//   parallel succeeded
+	//     image.thumbnail succeeded
+	//     image.thumbnail failed: owl flew away
+	//   album.build succeeded
 }

@@ -120,6 +120,7 @@ func TestCallbacks(t *testing.T) {
 			t.Errorf("got %d, want 7", n)
 		}
 		d.wantAll(s, "work seven77", "noted 7", "told of 7")
+		s.settled()
 		if r := record(s, j); r.State != job.Completed || !r.Outcome.Succeeded() {
 			t.Errorf("record %+v, want completed", r)
 		}

@@ -72,10 +72,10 @@ func TestParallel(t *testing.T) {
 		if len(outcomes) != 3 || outcomes[0].Result != 1 || outcomes[1].Failure.Message != "cannot do bad" || outcomes[2].Result != 3 {
 			t.Errorf("outcomes %+v", outcomes)
 		}
+		s.settled()
 		if r := record(s, whole); r.State != job.Completed || r.Parts.Completed() != 2 {
 			t.Errorf("record %+v", r)
 		}
-		s.settled()
 	})
 }
 
