@@ -56,7 +56,7 @@ func TestClusterLosesAWorkerAndALeader(t *testing.T) {
 	doomed := startWorker(t, workerConfig{URL: c.urls(), UUID: victim, Size: 8, Log: log})
 	startWorker(t, workerConfig{URL: c.urls(), Size: 8, Log: log})
 
-	h := quotaHistory{Jobs: make(map[job.ID][]string)}
+	h := quotaHistory{Jobs: make(map[job.ID][]string), Again: true}
 	var jobs []*asyncnats.Job[asyncnats.None]
 	kinds := [][]string{nil, nil, nil, nil, {"one"}, {"three"}, {"three"}, {"one", "three"}}
 	pause := time.NewTicker(5 * time.Millisecond)

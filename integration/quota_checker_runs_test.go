@@ -85,7 +85,7 @@ func (c *runsChecker) start(e event) {
 		case t.over && t.to.Before(e.At):
 			c.wrong(e, "started %v after its slot of %s was given back", e.At.Sub(t.to), quota)
 		}
-		r.tenures[quota] = t
+		r.tenures[quota], t.ran = t, true
 		c.add(quota, r)
 		c.checkCrowd(e, quota)
 	}
@@ -123,7 +123,7 @@ func (c *runsChecker) stop(r *run, e event) {
 }
 
 // checkOutcomes: every job has one outcome, and when it is written the job is
-// over: it has no slot, gets none and is not started any more.
+// over: it has no slot, gets none in which it could run, and is not started any more.
 func (h quotaHistory) checkOutcomes(slots *slotsChecker, runs *runsChecker) (errs []error) {
 	outcomes := make(map[job.ID][]quotaOutcome)
 	for _, o := range h.Outcomes {
@@ -152,7 +152,7 @@ func (h quotaHistory) checkOutcomes(slots *slotsChecker, runs *runsChecker) (err
 	}
 	for _, t := range slots.tenures {
 		of := outcomes[t.job]
-		if len(of) == 1 && (!t.over || t.to.After(of[0].At)) {
+		if len(of) == 1 && (t.ran || !h.Again) && (!t.over || t.to.After(of[0].At)) {
 			errs = append(errs, fmt.Errorf("job %s has a slot (revision %d) when it has its outcome", t.job, t.sequence))
 		}
 	}

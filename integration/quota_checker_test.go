@@ -17,6 +17,10 @@ type quotaHistory struct {
 	Log       []event             // of the handlers, in the order in which it was written
 	Outcomes  []quotaOutcome
 	Fails     bool // what all jobs are to do
+	// Again: the server may give a job out again while its lease lasts, since a leader was
+	// lost that knew of it. The second delivery waits for a slot beside the first, may get
+	// one when the first has ended, and gives it back when it reads the record.
+	Again bool
 }
 
 // quotaRevision is one value that a quota had.
@@ -56,6 +60,7 @@ type tenure struct {
 	size     int    // of the quota then, -1 where it limited nothing
 	from, to time.Time
 	over     bool
+	ran      bool     // the job, for some of that time
 	fences   []uint64 // of the attempts, in order
 }
 
