@@ -34,8 +34,8 @@ races: ## Race for a job 10,000 times in each way
 
 .PHONY: fuzz
 fuzz: ## Fuzz every decoder for half a minute
-	for target in $$(grep -rhoE 'func Fuzz\w+' --include='*_test.go' job | cut -d' ' -f2); do \
-		go test ./job -run '^$$' -fuzz "^$$target$$" -fuzztime 30s || exit 1; \
+	grep -roE 'func Fuzz\w+' --include='*_test.go' . | sed -E 's,/[^/]+:func , ,' | sort | while read -r package target; do \
+		go test "$$package" -run '^$$' -fuzz "^$$target$$" -fuzztime 30s </dev/null || exit 1; \
 	done
 
 .PHONY: lint

@@ -88,23 +88,35 @@ func (q *Queue) status(ctx context.Context, id job.ID) (Status, job.Nonce, error
 		}
 		return q.recordStatus(id, record), record.Nonce, nil
 	}
-	status, nonce := q.waitingStatus(waiting)
-	if recorded && record.Nonce == nonce {
-		arg := status.Arg
-		status = q.recordStatus(id, record)
-		status.Arg = arg
-	}
+	status, nonce := q.statusOf(waiting, record, recorded)
 	if !status.State.Ended() && !waiting.Waits {
-		if err := q.performer(ctx, opened, &status); err != nil {
+		if err := q.performer(ctx, opened, waiting.Lane, &status); err != nil {
 			return Status{}, job.Nonce{}, err
 		}
 	}
 	return status, nonce, nil
 }
 
-func (q *Queue) waitingStatus(waiting stream.Stored) (Status, job.Nonce) {
+// statusOf is what is known of a job that has a message, and may have a record.
+func (q *Queue) statusOf(waiting stream.Stored, record job.Record, recorded bool) (Status, job.Nonce) {
+	status, nonce, attempt := q.waitingStatus(waiting)
+	if !recorded || record.Nonce != nonce {
+		return status, nonce
+	}
+	arg := status.Arg
+	status = q.recordStatus(waiting.ID, record)
+	status.Arg = arg
+	if due := record.Due.IsZero() || attempt == record.Message; status.State == job.Retrying && !waiting.Scheduled && due {
+		status.State, status.Due = job.Pending, time.Time{}
+	}
+	return status, nonce
+}
+
+// waitingStatus is what the message of a job says: attempt is the number of those
+// before it.
+func (q *Queue) waitingStatus(waiting stream.Stored) (status Status, nonce job.Nonce, attempt int) {
 	spec, _ := waiting.Spec() // what cannot be read shows as what could be
-	status := Status{
+	status = Status{
 		ID: waiting.ID, Queue: q.name, Task: waiting.Lane.Task, Quotas: waiting.Lane.Quotas(), Priority: waiting.Lane.Priority,
 		State: job.Pending, By: spec.By, Put: waiting.Stored, Arg: spec.Arg,
 	}
@@ -119,7 +131,7 @@ func (q *Queue) waitingStatus(waiting stream.Stored) (Status, job.Nonce) {
 			status.State, status.Due = job.Pending, spec.Begin
 		}
 	}
-	return status, spec.Nonce
+	return status, spec.Nonce, spec.Attempt
 }
 
 func (q *Queue) recordStatus(id job.ID, record job.Record) Status {
@@ -130,8 +142,8 @@ func (q *Queue) recordStatus(id job.ID, record job.Record) Status {
 }
 
 // performer asks who has a job, where its lane has given out any.
-func (q *Queue) performer(ctx context.Context, opened *stream.Queue, status *Status) error {
-	assigned, err := opened.Assigned(ctx, stream.LaneOf(status.Task, status.Quotas, status.Priority))
+func (q *Queue) performer(ctx context.Context, opened *stream.Queue, lane stream.Lane, status *Status) error {
+	assigned, err := opened.Assigned(ctx, lane)
 	if err != nil || !assigned {
 		return err
 	}
@@ -139,85 +151,38 @@ func (q *Queue) performer(ctx context.Context, opened *stream.Queue, status *Sta
 	if err != nil || !found {
 		return err
 	}
-	for _, running := range who.Jobs {
-		if running.ID == status.ID {
-			status.Running, status.Dispatcher = &running, who.Dispatcher
-		}
-	}
-	if status.State == job.Pending {
+	status.performed(performances([]stream.Presence{who}))
+	if status.State == job.Pending { // it answers for the job, and lists those that run
 		status.State = job.Assigned
 	}
 	return nil
 }
 
-// Jobs lists up to limit jobs of the queue in one of the states given, or in
-// any where none is: those not completed first, oldest first, then the
-// completed ones, newest first.
-func (q *Queue) Jobs(ctx context.Context, limit int, states ...job.State) ([]Status, error) {
-	opened, err := q.open(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("asyncnats: %w", err)
-	}
-	wanted := func(state job.State) bool {
-		for _, s := range states {
-			if s == state {
-				return true
-			}
-		}
-		return len(states) == 0
-	}
-	listed, err := q.waitingJobs(ctx, opened, limit, wanted)
-	if err != nil {
-		return nil, fmt.Errorf("asyncnats: %w", err)
-	}
-	if len(listed) < limit && wanted(job.Completed) {
-		recent, err := opened.Recent(ctx, limit-len(listed), func(r stream.KeptRecord) bool {
-			return r.Record.State.Ended()
-		})
-		if err != nil {
-			return nil, fmt.Errorf("asyncnats: %w", err)
-		}
-		for _, kept := range recent {
-			listed = append(listed, q.recordStatus(kept.ID, kept.Record))
-		}
-	}
-	return listed, nil
+// performance is a job that a dispatcher performs.
+type performance struct {
+	running    stream.Running
+	dispatcher string
 }
 
-// waitingJobs lists jobs that are not completed. Which of them are assigned,
-// the dispatchers say.
-func (q *Queue) waitingJobs(ctx context.Context, opened *stream.Queue, limit int, wanted func(job.State) bool) ([]Status, error) {
-	if !wanted(job.Pending) && !wanted(job.Assigned) && !wanted(job.Active) && !wanted(job.Retrying) && !wanted(job.Waiting) {
-		return nil, nil
-	}
-	waiting, err := opened.Waiting(ctx, limit)
-	if err != nil || len(waiting) == 0 {
-		return nil, err
-	}
-	who, err := opened.Who(ctx, whoPatience)
-	if err != nil {
-		return nil, err
-	}
-	type performed struct {
-		running    stream.Running
-		dispatcher string
-	}
-	assigned := make(map[job.ID]performed)
+// performances are the jobs that dispatchers perform.
+func performances(who []stream.Presence) map[job.ID]performance {
+	all := make(map[job.ID]performance)
 	for _, presence := range who {
 		for _, running := range presence.Jobs {
-			assigned[running.ID] = performed{running, presence.Dispatcher}
+			all[running.ID] = performance{running, presence.Dispatcher}
 		}
 	}
-	var listed []Status
-	for _, message := range waiting {
-		status, _ := q.waitingStatus(message)
-		if has, ok := assigned[status.ID]; ok {
-			status.State = job.Assigned
-			status.Running, status.Dispatcher = &has.running, has.dispatcher
-		}
-		if wanted(status.State) {
-			listed = append(listed, status)
-		}
+	return all
+}
+
+// performed notes who performs the job, if somebody does.
+func (s *Status) performed(by map[job.ID]performance) {
+	has, ok := by[s.ID]
+	if !ok || s.State.Ended() {
+		return
 	}
-	return listed, nil
+	s.Running, s.Dispatcher = &has.running, has.dispatcher
+	if s.State == job.Pending {
+		s.State = job.Assigned
+	}
 }

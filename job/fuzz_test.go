@@ -99,14 +99,20 @@ func FuzzDecodeRecord(f *testing.F) {
 	})
 }
 
-// FuzzDecodeCalls: what is decoded means the same when it is encoded and decoded
-// again.
+// FuzzDecodeCalls: what is decoded is legal, and means the same when it is encoded and
+// decoded again.
 func FuzzDecodeCalls(f *testing.F) {
 	seed(f, "calls*.hex")
+	f.Add([]byte{0xdd, 0xff, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		calls, err := job.DecodeCalls(data)
 		if err != nil {
 			return
+		}
+		for _, call := range calls {
+			if err := call.Check(); err != nil {
+				t.Fatalf("reads an illegal call: %v", err)
+			}
 		}
 		if data, err = job.EncodeCalls(calls); err != nil {
 			t.Fatalf("%#v cannot be encoded: %v", calls, err)

@@ -1,7 +1,6 @@
 package job
 
 import (
-	"bytes"
 	"errors"
 	"math/rand/v2"
 	"slices"
@@ -357,43 +356,4 @@ func TestDerivedNonces(t *testing.T) {
 			t.Error(err)
 		}
 	}
-}
-
-func FuzzDecodeCalls(f *testing.F) {
-	for _, calls := range [][]Call{
-		nil,
-		{{Task: "a.b", Arg: Value{Data: []byte{1}}, Queue: "q", Delay: 1, Begin: time.Unix(1, 2)}},
-		{{Task: "serial", Parts: &Parts{Form: FormSerial, Count: 3, Calls: []Call{{Task: "a"}}, Chunks: []Chunk{{Name: "x", Count: 2, Added: true}}, Done: []byte{1}}}},
-		{{Task: "a", Callbacks: []Callback{{On: OnAny, Call: Call{Task: "b"}, Added: Nonce{1}}}}},
-	} {
-		data, err := EncodeCalls(calls)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(data)
-	}
-	f.Add([]byte{0xdd, 0xff, 0xff, 0xff, 0xff})
-	f.Fuzz(func(t *testing.T, data []byte) {
-		calls, err := DecodeCalls(data)
-		if err != nil {
-			return
-		}
-		for _, call := range calls {
-			if err := call.Check(); err != nil {
-				t.Errorf("reads an illegal call: %v", err)
-			}
-		}
-		again, err := EncodeCalls(calls)
-		if err != nil {
-			t.Fatal(err)
-		}
-		read, err := DecodeCalls(again)
-		if err != nil {
-			t.Fatalf("does not read what it wrote: %v", err)
-		}
-		once, err := EncodeCalls(read)
-		if err != nil || !bytes.Equal(again, once) {
-			t.Errorf("changes: %x, %x, %v", again, once, err)
-		}
-	})
 }

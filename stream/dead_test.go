@@ -40,7 +40,7 @@ func bury(t *testing.T, q *Queue, e Entry, message string) {
 	}
 }
 
-func firstErr(entries iter.Seq2[DeadEntry, error]) error {
+func firstErr[E any](entries iter.Seq2[E, error]) error {
 	for _, err := range entries {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,28 +16,43 @@ import (
 	"github.com/asyncnats/asyncnats/kv"
 )
 
-// Waiting returns up to limit jobs of the queue that are not completed, oldest
-// first: pending ones and those that are performed now, and then those that are
-// scheduled, and those that wait for others.
-func (q *Queue) Waiting(ctx context.Context, limit int) ([]Stored, error) {
-	var jobs []Stored
-	for _, subject := range []string{q.names.jobs(), q.names.laters(), q.names.waits()} {
-		if len(jobs) >= limit {
-			break
-		}
-		messages, err := q.read(ctx, q.names.stream(), subject, 1, limit-len(jobs))
-		if err != nil {
-			return nil, explain(q.conn(), "list jobs of queue "+q.names.queue, err)
-		}
-		for _, message := range messages {
-			stored, err := q.stored(message)
+// Place is one of the places where the jobs of a queue are that are not completed.
+type Place int
+
+const (
+	// OnHand are those that are to be given out, and those that are performed.
+	OnHand Place = iota
+	// Scheduled are those that are not to begin yet.
+	Scheduled
+	// Delegated are those that wait for other jobs.
+	Delegated
+)
+
+// Waiting yields the jobs of the queue in a place, oldest first, in pages, of which the
+// first has so many jobs and each one more than that before. A message on a lane with an
+// illegal name is left out; [Queue.Info] counts those.
+func (q *Queue) Waiting(ctx context.Context, place Place, first int) iter.Seq2[[]Stored, error] {
+	subject := map[Place]string{OnHand: q.names.jobs(), Scheduled: q.names.laters(), Delegated: q.names.waits()}[place]
+	return func(yield func([]Stored, error) bool) {
+		size := min(max(first, 1), pageSize)
+		for from := uint64(1); ; size = min(4*size, pageSize) {
+			messages, err := q.read(ctx, q.names.stream(), subject, from, size)
 			if err != nil {
-				continue // a stray: Info counts those
+				yield(nil, explain(q.conn(), "list jobs of queue "+q.names.queue, err))
+				return
 			}
-			jobs = append(jobs, stored)
+			page := make([]Stored, 0, len(messages))
+			for _, message := range messages {
+				if stored, err := q.stored(message); err == nil {
+					page = append(page, stored)
+				}
+				from = message.Sequence + 1
+			}
+			if !yield(page, nil) || len(messages) < size {
+				return
+			}
 		}
 	}
-	return jobs, nil
 }
 
 // KeptRecord is a record with the job it belongs to.

@@ -19,11 +19,14 @@ import (
 
 func TestWaiting(t *testing.T) {
 	inBubble(t, func(t *testing.T, _ *natstest.Server, q *Queue) {
-		list := func(limit int) []job.ID {
+		list := func(first int) []job.ID {
 			t.Helper()
-			jobs, err := q.Waiting(t.Context(), limit)
-			if err != nil {
-				t.Fatal(err)
+			var jobs []Stored
+			for page, err := range q.Waiting(t.Context(), OnHand, first) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				jobs = append(jobs, page...)
 			}
 			return idsOf(jobs, func(s Stored) job.ID { return s.ID })
 		}
@@ -44,10 +47,22 @@ func TestWaiting(t *testing.T) {
 		}
 		c := tap(t, q)
 		c.take(t) // what is performed now is not completed
-		for _, limit := range []int{0, 1, 10, pageSize, pageSize + 1, n, n + 1} {
-			if diff := cmp.Diff(want[:min(limit, n)], list(limit), cmpopts.EquateEmpty()); diff != "" {
-				t.Errorf("limit %d (-want +got):\n%s", limit, diff)
+		for _, first := range []int{0, 1, 10, pageSize, pageSize + 1, n, n + 1} {
+			if diff := cmp.Diff(want, list(first)); diff != "" {
+				t.Errorf("in pages, of which the first has %d jobs (-want +got):\n%s", first, diff)
 			}
+		}
+		pages := 0
+		for page, err := range q.Waiting(t.Context(), OnHand, 5) {
+			if pages++; err != nil || len(page) != []int{5, 20}[pages-1] {
+				t.Errorf("page %d has %d jobs, %v", pages, len(page), err)
+			}
+			if pages == 2 {
+				break
+			}
+		}
+		if got := list(n); len(got) != n {
+			t.Errorf("%d after a list that was left early, want %d", len(got), n)
 		}
 		if _, err := q.ns.js.Publish(t.Context(), "async.media.job.il/legal.x", nil); err != nil {
 			t.Fatal(err)
@@ -64,7 +79,8 @@ func TestListUnanswered(t *testing.T) {
 		faulty, wire := wired(t, s)
 		wire.Freeze()
 		lists := map[string]func() error{
-			"waiting": func() error { _, err := faulty.Waiting(t.Context(), 10); return err },
+			"waiting": func() error { return firstErr(faulty.Waiting(t.Context(), OnHand, 10)) },
+			"records": func() error { _, err := faulty.PeekRecords(t.Context(), []job.ID{"a"}); return err },
 			"recent":  func() error { _, err := faulty.Recent(t.Context(), 10, everything); return err },
 			"between": func() error {
 				_, err := faulty.between(t.Context(), "KV_ASYNC_JOBS", "$KV.ASYNC_JOBS.>", 1, 10)
@@ -249,8 +265,10 @@ func TestDomain(t *testing.T) {
 		if err := q.Put(t.Context(), chosen("mine", task)); !errors.Is(err, ErrExists) {
 			t.Errorf("%v, want ErrExists", err)
 		}
-		if jobs, err := q.Waiting(t.Context(), 10); len(jobs) != 4 || err != nil {
-			t.Errorf("%d jobs wait, %v", len(jobs), err)
+		for jobs, err := range q.Waiting(t.Context(), OnHand, 10) {
+			if len(jobs) != 4 || err != nil {
+				t.Errorf("%d jobs wait, %v", len(jobs), err)
+			}
 		}
 		l := tap(t, q).take(t)
 		if err := l.Extend(t.Context()); err != nil || l.ID != "mine" {

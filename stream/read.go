@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -238,34 +239,38 @@ func (q *Queue) lastOnEach(ctx context.Context, keys []string, into map[string]k
 	if err := sub.SetPendingLimits(-1, -1); err != nil {
 		return err
 	}
-	subjects := make([]string, len(keys))
-	for i, key := range keys {
-		subjects[i] = prefix + key
+	left := make(map[string]bool, len(keys)) // subjects
+	for _, key := range keys {
+		left[prefix+key] = true
 	}
-	request, err := json.Marshal(struct {
-		Batch    int      `json:"batch"`
-		Bytes    int      `json:"max_bytes"`
-		Subjects []string `json:"multi_last"`
-	}{len(keys), pageBytes, subjects})
-	if err != nil {
-		return err
-	}
-	if err := q.conn().PublishRequest(kv.APIPrefix(q.ns.js)+"DIRECT.GET.KV_"+recordsBucket(q.ns.name), inbox, request); err != nil {
-		return err
-	}
-	ctx, cancel := briefly(ctx)
-	defer cancel()
-	page, _, err := q.page(ctx, sub)
-	if err != nil {
-		return err
-	}
-	for _, message := range page {
-		record, err := job.DecodeRecord(message.Data)
+	for more := true; more; {
+		request, err := json.Marshal(struct {
+			Batch    int      `json:"batch"`
+			Bytes    int      `json:"max_bytes"`
+			Subjects []string `json:"multi_last"`
+		}{len(left), pageBytes, slices.Collect(maps.Keys(left))})
 		if err != nil {
-			continue // a marker; or whoever reads it from the leader will say what is wrong
+			return err
 		}
-		key := strings.TrimPrefix(message.Subject, prefix)
-		into[key] = kv.Entry[job.Record]{Key: key, Value: record, Revision: message.Sequence, Written: message.Time}
+		if err := q.conn().PublishRequest(kv.APIPrefix(q.ns.js)+"DIRECT.GET.KV_"+recordsBucket(q.ns.name), inbox, request); err != nil {
+			return err
+		}
+		try, cancel := briefly(ctx)
+		page, rest, err := q.page(try, sub)
+		cancel()
+		if err != nil {
+			return err
+		}
+		for _, message := range page {
+			delete(left, message.Subject)
+			record, err := job.DecodeRecord(message.Data)
+			if err != nil {
+				continue // a marker; or whoever reads it from the leader will say what is wrong
+			}
+			key := strings.TrimPrefix(message.Subject, prefix)
+			into[key] = kv.Entry[job.Record]{Key: key, Value: record, Revision: message.Sequence, Written: message.Time}
+		}
+		more = rest > 0 && len(page) > 0 && len(left) > 0
 	}
 	return nil
 }

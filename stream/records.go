@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -24,6 +25,28 @@ func (q *Queue) Record(ctx context.Context, id job.ID) (record job.Record, revis
 func (q *Queue) PeekRecord(ctx context.Context, id job.ID) (record job.Record, revision uint64, found bool, err error) {
 	entry, err := q.records.Get(ctx, q.names.record(id))
 	return q.recordOf(id, entry, err)
+}
+
+// PeekRecords reads the records of several jobs, from any replica. A job that has none
+// is absent.
+func (q *Queue) PeekRecords(ctx context.Context, ids []job.ID) (map[job.ID]job.Record, error) {
+	found := make(map[string]kv.Entry[job.Record], len(ids))
+	for page := range slices.Chunk(ids, recordsAtOnce) {
+		keys := make([]string, len(page))
+		for i, id := range page {
+			keys[i] = q.names.record(id)
+		}
+		if err := q.lastOnEach(ctx, keys, found); err != nil {
+			return nil, explain(q.conn(), "read records of queue "+q.names.queue, err)
+		}
+	}
+	records := make(map[job.ID]job.Record, len(found))
+	for _, id := range ids {
+		if entry, ok := found[q.names.record(id)]; ok {
+			records[id] = entry.Value
+		}
+	}
+	return records, nil
 }
 
 func (q *Queue) recordOf(id job.ID, entry kv.Entry[job.Record], err error) (job.Record, uint64, bool, error) {

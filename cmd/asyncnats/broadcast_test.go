@@ -22,6 +22,15 @@ func TestBroadcasts(t *testing.T) {
 	if r := x.run("", "queue", "add", "fleet"); r.code == exitOK || !strings.Contains(r.err, "of kind broadcast") {
 		t.Errorf("ordinary queue of that name: %+v", r)
 	}
+	contains(t, x.ok("queue", "add", "fleet", "--broadcast"), "queue fleet exists already")
+	if r := x.run("", "queue", "add", "fleet", "--broadcast", "--grace", "6s"); r.code != exitFailed || !strings.Contains(r.err, "exists, with grace 5s, ack wait 15s") {
+		t.Errorf("with another grace: %+v", r)
+	}
+	for _, flag := range []string{"--then", "--on-success", "--on-failure", "--on-done"} {
+		if r := x.run("", "put", "shout", `"a"`, "--queue", "fleet", flag, "heard"); r.code != exitUsage || !strings.Contains(r.err, "queue fleet is a broadcast queue") {
+			t.Errorf("%s: %+v", flag, r)
+		}
+	}
 	if r := x.run("", "put", "shout", `"a"`, "--queue", "fleet", "--wait"); r.code != exitOK || !strings.Contains(r.err, "nobody performed it") {
 		t.Errorf("to nobody: %+v", r)
 	}
@@ -52,6 +61,9 @@ func TestBroadcasts(t *testing.T) {
 	r := x.run("", "put", "fail", "1", "--queue", "fleet", "--wait")
 	if r.code != exitJobFailed || strings.Count(r.out, "failed: exit status 7: cannot open thing") != 2 || !strings.Contains(r.err, "2 of 2 dispatchers failed") {
 		t.Errorf("failures: %+v", r)
+	}
+	if out := x.ok("put", "shout", `"c"`, `"d"`, "--queue", "fleet", "--parallel", "--wait"); strings.Count(out, `"C"`) != 2 || strings.Count(out, `"D"`) != 2 {
+		t.Errorf("two in parallel: %s", out)
 	}
 	contains(t, x.ok("queue", "info", "fleet"), "broadcast")
 }

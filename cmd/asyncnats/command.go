@@ -156,7 +156,8 @@ func environment(ctx context.Context) []string {
 		env = append(env, strings.ToUpper(key)+"="+value)
 	}
 	for quota, fence := range info.Fences {
-		env = append(env, "ASYNCNATS_FENCE_"+quota+"="+strconv.FormatUint(fence, 10))
+		// Shells do not hand on a variable with - in its name.
+		env = append(env, "ASYNCNATS_FENCE_"+strings.ReplaceAll(quota, "-", "_")+"="+strconv.FormatUint(fence, 10))
 	}
 	return env
 }

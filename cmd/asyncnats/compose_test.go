@@ -59,6 +59,20 @@ func TestCompositions(t *testing.T) {
 	x.until("on any:  heard  completed", "job", "tree", "alone")
 	x.until("on failure:  heard  completed", "job", "tree", "alone")
 
+	r = x.run("", "put", "fail", "1", "--then", "join", "--id", "broken", "--wait")
+	if r.code != exitJobFailed {
+		t.Errorf("failure: %+v", r)
+	}
+	if r := x.run("", "job", "show", "broken"); r.code != exitOK || strings.Contains(r.err, "dead show") {
+		t.Errorf("a whole that failed is not among the dead: %+v", r)
+	}
+	for _, task := range []string{"shout", "join"} {
+		x.ok("put", task, `"a"`, "--then", "join", "--unique", "main", "--in", "1h")
+		if r := x.run("", "put", task, `"a"`, "--then", "join", "--unique", "main", "--in", "1h"); r.code != exitFailed {
+			t.Errorf("a second of its task and key: %+v", r)
+		}
+	}
+
 	for want, args := range map[string][]string{
 		"give it to its parts": {"put", "shout", "1", "--parallel", "--then", "join", "--id", "a b"},
 		"unknown quota":        {"put", "shout", "1", "--parallel", "--quota", "nothing"},

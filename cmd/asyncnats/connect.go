@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
+	"os/user"
 	"strings"
 	"time"
 
@@ -85,7 +87,11 @@ func (c *connection) dial(sub string, options ...nats.Option) (nc *nats.Conn, do
 		nats.Name("asyncnats CLI " + sub), nats.Timeout(dialTimeout),
 		func(o *nats.Options) error { return c.override(o, &tried) },
 	}, own...)
-	nc, settings, err := natscontext.Connect(c.Context, append(all, options...)...)
+	connect := natscontext.Connect
+	if c.Context == "" && homeless(os.Getenv, user.Current) {
+		connect = withoutContext
+	}
+	nc, settings, err := connect(c.Context, append(all, options...)...)
 	if err != nil && len(tried) == 0 {
 		return nil, "", usagef("--context or the selected context of the nats command: %w", err)
 	}
@@ -101,6 +107,22 @@ func (c *connection) dial(sub string, options ...nats.Option) (nc *nats.Conn, do
 		return nil, "", usagef("the nats context sets a JetStream API prefix (%s), which asyncnats cannot use: name the domain instead, with --domain", settings.JSAPIPrefix)
 	}
 	return nc, domain, nil
+}
+
+// homeless reports whether there is no folder that contexts could be selected in, as in
+// a container whose user is a number without a name.
+func homeless(getenv func(string) string, current func() (*user.User, error)) bool {
+	if getenv("XDG_CONFIG_HOME") != "" {
+		return false
+	}
+	_, err := current()
+	return err != nil
+}
+
+// withoutContext connects as natscontext.Connect does where no context is selected.
+func withoutContext(_ string, options ...nats.Option) (*nats.Conn, natscontext.Settings, error) {
+	nc, err := nats.Connect("", options...)
+	return nc, natscontext.Settings{}, err
 }
 
 // environment is the flags as the environment variables that say the same, for

@@ -57,7 +57,7 @@ func TestDead(t *testing.T) {
 
 	for _, args := range [][]string{
 		{"retry"}, {"rm"}, {"retry", "job-0", "--all"}, {"rm", "--task", "fail", "--all"}, {"rm", "job-0", "--error", "x"},
-		{"ls", "--limit", "0"}, {"ls", "--since", "-1h"}, {"rm", "--until", "x"},
+		{"ls", "--limit", "0"}, {"ls", "--since=-1h"}, {"rm", "--until", "x"},
 		{"ls", "--kind", "cancelled"}, {"rm", "--task", "a b"},
 	} {
 		if r := x.run("", append([]string{"dead"}, args...)...); r.code != exitUsage {

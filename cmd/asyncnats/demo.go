@@ -166,7 +166,7 @@ func (d *demo) run(ctx context.Context, files []string) (done demoResult, err er
 	if done.packed, err = d.packLargest(ctx, q, done.files); err != nil {
 		return done, err
 	}
-	done.joined, err = joinAll(ctx, q, files)
+	done.joined, err = joinFiles(ctx, q, files[:min(len(files), joinMost)])
 	return done, err
 }
 

@@ -11,6 +11,9 @@ import (
 	"github.com/asyncnats/asyncnats"
 )
 
+// joinMost is how many files are joined at most: what all return is one message.
+const joinMost = 5000
+
 // manifest is the demo's last task: make one digest of those of all files.
 var manifest = asyncnats.Define[[]asyncnats.Outcome[fileDigest], joined]("file.manifest")
 
@@ -46,9 +49,9 @@ type joinResult struct {
 	elapsed time.Duration // from its put to its outcome
 }
 
-// joinAll reads all files once more, in parallel, and has a job join what the parts
+// joinFiles reads files once more, in parallel, and has a job join what the parts
 // returned: one composition.
-func joinAll(ctx context.Context, q *asyncnats.Queue, files []string) (done joinResult, err error) {
+func joinFiles(ctx context.Context, q *asyncnats.Queue, files []string) (done joinResult, err error) {
 	parts := make([]asyncnats.Call[fileDigest], len(files))
 	for i, path := range files {
 		parts[i] = digest.Call(path)

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 
+	"github.com/asyncnats/asyncnats"
 	"github.com/asyncnats/asyncnats/agents"
 	"github.com/asyncnats/asyncnats/dispatcher"
 	"github.com/asyncnats/asyncnats/job"
@@ -35,7 +36,7 @@ type dispatchCmd struct {
 func (*dispatchCmd) Help() string {
 	return `A command is run by the shell (sh -c). It gets the job's argument on stdin, in JSON (nothing where there is none), and prints the result: JSON, or text, which becomes a string. The job is over when the command has ended and its output is closed. An exit status other than 0 is a failure, with the end of stderr as its message.
 
-In the environment: ASYNCNATS_JOB, ASYNCNATS_QUEUE, ASYNCNATS_TASK, ASYNCNATS_ATTEMPT, ASYNCNATS_DISPATCHER, ASYNCNATS_AGENT and, for each quota, ASYNCNATS_FENCE_<quota>, its fencing token. The server and the namespace are there too, so that a command may call this program, and TRACEPARENT, TRACESTATE and BAGGAGE where the job was put under a trace:
+In the environment: ASYNCNATS_JOB, ASYNCNATS_QUEUE, ASYNCNATS_TASK, ASYNCNATS_ATTEMPT, ASYNCNATS_DISPATCHER, ASYNCNATS_AGENT and, for each quota, ASYNCNATS_FENCE_<quota>, its fencing token (with _ for each - of the quota's name). The server and the namespace are there too, so that a command may call this program, and TRACEPARENT, TRACESTATE and BAGGAGE where the job was put under a trace:
 
     asyncnats job annotate "$ASYNCNATS_JOB" progress '{"done": 3, "total": 10}'
 
@@ -79,20 +80,23 @@ func (c *dispatchCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer nc.Close()
 	running := &commands{limit: int(nc.MaxPayload()), env: a.connection.environment()}
+	if c.UUID == uuid.Nil {
+		if c.UUID, err = asyncnats.InstanceUUID(); err != nil {
+			return err
+		}
+	}
 	d, err := dispatcher.New(nc, c.config(a.connection.Namespace, domain, running, log))
 	if err != nil {
 		return usage(err)
 	}
 	defer c.forceful(running, log)()
-	if err := d.Run(ctx); err != nil {
-		return err
-	}
+	err = d.Run(ctx)
 	// Commands that outlived their handlers are being killed.
 	running.ended.Wait()
 	if closed, ok := errors.AsType[*exitError](context.Cause(ctx)); ok {
 		return closed
 	}
-	return nil
+	return err
 }
 
 func (c *dispatchCmd) logger(w io.Writer) *slog.Logger {

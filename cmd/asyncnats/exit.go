@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+	"github.com/nats-io/nats.go"
 
 	"github.com/asyncnats/asyncnats"
 	"github.com/asyncnats/asyncnats/job"
@@ -85,6 +86,7 @@ func code(err error) int {
 		{asyncnats.ErrServer, exitUnreachable},
 		{asyncnats.ErrPermission, exitUnreachable},
 		{asyncnats.ErrUnanswered, exitUnreachable},
+		{nats.ErrConnectionClosed, exitUnreachable},
 	} {
 		if errors.Is(err, known.err) {
 			return known.code

@@ -45,7 +45,7 @@ func (c *jobShowCmd) Run(ctx context.Context, a *app) error {
 		return printJSON(a.out, view)
 	}
 	printView(a.out, view)
-	if outcome := view.outcome(); outcome != nil && !outcome.Succeeded() && !view.Record.EndedAs(job.KindCancelled) {
+	if view.buried() {
 		fmt.Fprintf(a.err, "every attempt: asyncnats dead show %s%s\n", view.ID, onQueue(view.Queue))
 	}
 	return nil
@@ -92,6 +92,15 @@ func (v view) outcome() *job.Outcome {
 		return nil
 	}
 	return v.Record.Outcome
+}
+
+// buried reports whether the job is in the list of those that failed: one that was
+// cancelled is not, nor a copy that nobody was there to perform, nor a whole, whose parts
+// are.
+func (v view) buried() bool {
+	outcome := v.outcome()
+	return outcome != nil && !outcome.Succeeded() && v.Record.Parts == nil &&
+		!v.Record.EndedAs(job.KindCancelled) && !v.Record.EndedAs(job.KindAbsent)
 }
 
 // word is the state, or how the job ended.

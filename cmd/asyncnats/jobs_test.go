@@ -124,8 +124,8 @@ func TestJobs(t *testing.T) {
 		contains(t, r.err, "job stays is not completed yet")
 	})
 	t.Run("fence", func(t *testing.T) {
-		x.ok("quota", "create", "lock")
-		contains(t, x.ok("put", "env", "--wait", "--quota", "lock"), "ASYNCNATS_FENCE_lock=")
+		x.ok("quota", "create", "a-lock")
+		contains(t, x.ok("put", "env", "--wait", "--quota", "a-lock"), "ASYNCNATS_FENCE_a_lock=")
 	})
 	t.Run("priority", func(t *testing.T) {
 		if strings.Contains(x.ok("queue", "info", "default")+x.ok("job", "ls"), "PRIORITY") {
@@ -289,6 +289,12 @@ func TestErrors(t *testing.T) {
 	}
 	if out := x.ok("job", "ls", "--json"); out != "[]\n" {
 		t.Errorf("jobs were put all the same: %s", out)
+	}
+	// A restart may mend what is wrong with a file, as it does not mend wrong usage.
+	x.write("words.uuid", "production-3\n")
+	x.env = append(x.env, "ASYNCNATS_UUID=words.uuid")
+	if r := x.run("", "dispatch", "--handle", "a=cat"); r.code != exitFailed || !strings.Contains(r.err, "want a UUID") {
+		t.Errorf("%+v", r)
 	}
 }
 

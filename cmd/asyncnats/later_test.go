@@ -82,7 +82,7 @@ func TestLater(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{"--in", "1h", "--at", "07:00"}, {"--once", "--retry", "2"}, {"--at", "soon"}, {"--id", "x", "--unique", "y"},
-		{"--unique", "x", "--count", "2"}, {"--replace"}, {"--retry-cap", "1s", "--retry-min", "2s"}, {"--within", "-1s"},
+		{"--unique", "x", "--count", "2"}, {"--replace"}, {"--retry-cap", "1s", "--retry-min", "2s"}, {"--within=-1s"},
 	} {
 		if r := x.run("", append([]string{"put", "mail.send", "1"}, args...)...); r.code == exitOK {
 			t.Errorf("%q: %+v", args, r)

@@ -53,7 +53,7 @@ func discover(ctx context.Context, nc *nats.Conn, namespace string, only whom) (
 	for first := true; ; first = false {
 		msg, err := nextAnswer(ctx, sub, first)
 		if err != nil && first && ctx.Err() != nil {
-			return nil, fmt.Errorf("dispatchers do not answer: %w", ctx.Err())
+			return nil, &exitError{exitNotFound, fmt.Errorf("dispatchers are there and do not answer: %w", ctx.Err())}
 		}
 		if err != nil || msg.Header.Get("Status") == "503" {
 			break

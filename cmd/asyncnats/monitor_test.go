@@ -147,6 +147,13 @@ func TestMonitor(t *testing.T) {
 		if out := x.ok("monitor", "status"); strings.Count(out, "RUNNING") != 1 {
 			t.Errorf("%s", out)
 		}
+		if err := ds[1].Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		defer ds[1].Process.Signal(syscall.SIGCONT)
+		if r := x.run("", "monitor", "status", "--timeout", "500ms"); r.code != exitNotFound || !strings.Contains(r.err, "do not answer") {
+			t.Errorf("both: %+v", r)
+		}
 	})
 	open()
 	for _, d := range ds {

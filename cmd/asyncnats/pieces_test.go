@@ -1,13 +1,17 @@
 package main
 
 import (
+	"fmt"
+	"os/user"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
 
 	"github.com/asyncnats/asyncnats/agents"
+	"github.com/asyncnats/asyncnats/internal/natstest"
 	"github.com/asyncnats/asyncnats/job"
 )
 
@@ -47,6 +51,35 @@ func TestParseAgent(t *testing.T) {
 		if diff := cmp.Diff(row.want, agents.Agent(got)); err != nil || diff != "" {
 			t.Errorf("%q: %v\n%s", row.text, err, diff)
 		}
+	}
+}
+
+// Who has no home folder has no contexts, and connects all the same.
+func TestHomeless(t *testing.T) {
+	known := func() (*user.User, error) { return &user.User{HomeDir: "/home/ada"}, nil }
+	unknown := func() (*user.User, error) { return nil, user.UnknownUserIdError(1000) }
+	for name, row := range map[string]struct {
+		config  string // XDG_CONFIG_HOME
+		current func() (*user.User, error)
+		want    bool
+	}{
+		"user with a home":         {"", known, false},
+		"user without a name":      {"", unknown, true},
+		"with a folder of its own": {"/config", unknown, false},
+	} {
+		if got := homeless(func(string) string { return row.config }, row.current); got != row.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+	s := natstest.Start(t, nil)
+	c := connection{URL: s.ClientURL()}
+	nc, settings, err := withoutContext("", func(o *nats.Options) error { return c.override(o, new([]string)) })
+	if err != nil || settings.JSDomain != "" || nc.ConnectedUrl() != s.ClientURL() {
+		t.Fatalf("%v, %v", settings, err)
+	}
+	nc.Close()
+	if got := code(fmt.Errorf("wait: %w", nats.ErrConnectionClosed)); got != exitUnreachable {
+		t.Errorf("closed for good: exit %d", got)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -67,6 +68,9 @@ func (c *putCmd) Run(ctx context.Context, a *app) error {
 	if c.toAll, err = q.Broadcast(ctx); err != nil {
 		return err
 	}
+	if next := slices.Concat(c.OnSuccess, c.OnFailure, c.OnDone); c.toAll && (c.Then != "" || len(next) > 0) {
+		return usagef("queue %s is a broadcast queue, and --then and --on-… put on the same queue: wait for the replies (--wait), then put what follows", c.Queue)
+	}
 	calls, err := c.calls(a.in)
 	if err != nil {
 		return err
@@ -75,7 +79,7 @@ func (c *putCmd) Run(ctx context.Context, a *app) error {
 	if !c.Wait || err != nil {
 		return errors.Join(c.print(a, calls, jobs), err)
 	}
-	if c.toAll && c.Then == "" {
+	if c.toAll && !c.Parallel && !c.Serial {
 		return c.awaitAll(ctx, a, q, jobs)
 	}
 	defer a.sayIfUnserved(ctx, q, c.Task)()
@@ -109,7 +113,11 @@ func (c *putCmd) calls(in *os.File) ([]asyncnats.Call[job.Value], error) {
 
 // timed adds to a call when it is to begin, and in whose place.
 func (c *putCmd) timed(call asyncnats.Call[job.Value]) asyncnats.Call[job.Value] {
-	if c.Unique != "" {
+	switch {
+	case c.Unique == "":
+	case call.Task() != c.Task: // a whole, whose task is how it is composed
+		call = call.Unique(c.Task + "/" + c.Unique)
+	default:
 		call = call.Unique(c.Unique)
 	}
 	if c.Replace {

@@ -44,9 +44,13 @@ func (c *queueAddCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if time.Duration(info.AckWait) != c.AckWait || info.Replicas != c.Replicas {
-		return fmt.Errorf("queue %s exists, with ack wait %v and %s, and is never altered: remove it first (asyncnats queue rm %s) or take another name",
-			c.Name, time.Duration(info.AckWait), plural(info.Replicas, "replica"), c.Name)
+	is := fmt.Sprintf("ack wait %v and %s", time.Duration(info.AckWait), plural(info.Replicas, "replica"))
+	if info.Broadcast {
+		is = fmt.Sprintf("grace %v, %s", time.Duration(info.Grace), is)
+	}
+	if time.Duration(info.AckWait) != c.AckWait || info.Replicas != c.Replicas || c.Grace > 0 && time.Duration(info.Grace) != c.Grace {
+		return fmt.Errorf("queue %s exists, with %s, and is never altered: remove it first (asyncnats queue rm %s) or take another name",
+			c.Name, is, c.Name)
 	}
 	fmt.Fprintf(a.out, "queue %s exists already\n", c.Name)
 	return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,7 +74,7 @@ func (c *serverCmd) greet(a *app, host string, ns *server.Server) {
 	url := ns.ClientURL()
 	fmt.Fprintf(a.out, "nats-server %s listens on %s, data in %s\n", server.VERSION, url, c.Store)
 	if !isLoopback(host) {
-		fmt.Fprintf(a.err, "asyncnats: warning: %s is open to the network, and this server knows no users\n", host)
+		fmt.Fprintf(a.err, "asyncnats: warning: %s is open to the network, and this server knows no users\n", cmp.Or(host, "every address of this machine"))
 	}
 	command := "asyncnats"
 	if url != nats.DefaultURL {
