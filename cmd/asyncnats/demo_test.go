@@ -28,7 +28,15 @@ func TestDemo(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.env = append(x.env, "TMPDIR="+t.TempDir())
-	out := x.ok("demo", "files", "--rows", "5")
+	var out string
+	var rows [][]string
+	for range 5 { // one of the two dispatchers may have done it all
+		out = x.ok("demo", "files", "--rows", "5")
+		rows = regexp.MustCompile(`(?m)^[0-9a-f]{8}    (main|reader) +(\d+) `).FindAllStringSubmatch(out, -1)
+		if len(rows) == 2 {
+			break
+		}
+	}
 	sum := sha256.Sum256([]byte(first))
 	contains(t, out,
 		"200 files in files", "… and 195 more", "\n200 jobs in ", "0 failed.", "00/a", hex.EncodeToString(sum[:6]), "10 B      3")
@@ -36,7 +44,6 @@ func TestDemo(t *testing.T) {
 		t.Errorf("files that are to be skipped:\n%s", out)
 	}
 	total := 0
-	rows := regexp.MustCompile(`(?m)^[0-9a-f]{8}    (main|reader) +(\d+) `).FindAllStringSubmatch(out, -1)
 	for _, row := range rows {
 		jobs, _ := strconv.Atoi(row[2])
 		total += jobs

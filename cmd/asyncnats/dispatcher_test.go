@@ -18,18 +18,19 @@ import (
 	"github.com/asyncnats/asyncnats/internal/natstest"
 )
 
-// until runs the program until its output is as wanted.
+// until runs the program until its output is as wanted: dispatchers that are asked have
+// only a moment to answer.
 func (x *tool) until(wanted string, args ...string) string {
 	x.t.Helper()
 	pattern := regexp.MustCompile(wanted)
-	out := ""
+	var r result
 	for range 200 {
-		if out = x.ok(args...); pattern.MatchString(out) {
-			return out
+		if r = x.run("", args...); r.code == exitOK && pattern.MatchString(r.out) {
+			return r.out
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	x.t.Fatalf("asyncnats %s has no %s:\n%s", strings.Join(args, " "), wanted, out)
+	x.t.Fatalf("asyncnats %s has no %s: exit %d\n%s%s", strings.Join(args, " "), wanted, r.code, r.out, r.err)
 	return ""
 }
 
@@ -81,11 +82,8 @@ prefer  none    other
 			shown.State != asyncnats.DispatcherActive || len(shown.Agents) != 3 || *shown.Agents[0].Active != 3 {
 			t.Errorf("%+v", shown)
 		}
-		out := x.ok("dispatcher", "info", id)
+		out := x.until(`(?s)\nQUEUE +AGENT +SIZE +FILTER +PREFER +ACTIVE\ndefault +main +3 +slow, other +other +3\n.*\nQUEUE +JOB +TASK +AGENT +ATTEMPT +SINCE\ndefault +\S+ +slow +main +1 +\S+ ago\n`, "dispatcher", "info", id)
 		contains(t, out, "state       active\n", "queues      default, media\n")
-		if !regexp.MustCompile(`(?s)\nQUEUE +AGENT +SIZE +FILTER +PREFER +ACTIVE\ndefault +main +3 +slow, other +other +3\n.*\nQUEUE +JOB +TASK +AGENT +ATTEMPT +SINCE\ndefault +\S+ +slow +main +1 +\S+ ago\n`).MatchString(out) {
-			t.Error(out)
-		}
 		contains(t, x.ok("agent", "set", id, "main", "--no-filter", "--no-prefer"), "slow, other  none\n", "other        none\n")
 	})
 	t.Run("busy", func(t *testing.T) {
@@ -115,6 +113,7 @@ prefer  none    other
 		if out := x.ok("job", "wait", "waits"); out != "7\n" {
 			t.Error(out)
 		}
+		x.until(`default +new +3 +other +0\n`, "agent", "ls")
 		contains(t, x.ok("agent", "rm", id, "new", "--drain"), "agent new of dispatcher "+id+" in queue default removed")
 	})
 
@@ -170,7 +169,7 @@ func TestQueuePause(t *testing.T) {
 	}
 	contains(t, x.ok("job", "show", "a"), "state       pending")
 	contains(t, x.ok("queue", "ls"), "  PAUSED\n", "  a, b\n")
-	contains(t, x.ok("queue", "info", "default"), "\ntasks a, b are paused\n", "  1  paused\n", "0 of 3  ")
+	contains(t, x.until("0 of 3  ", "queue", "info", "default"), "\ntasks a, b are paused\n", "  1  paused\n")
 	contains(t, x.ok("queue", "pause"), "queue default: it is paused: no jobs are taken; besides tasks a, b are paused\n")
 	d.line("queue is paused")
 	contains(t, x.ok("queue", "ls"), "  yes\n")

@@ -103,13 +103,17 @@ func TestJobs(t *testing.T) {
 		var infos []asyncnats.QueueInfo
 		x.json(&infos, "queue", "ls")
 		var info asyncnats.QueueInfo
-		x.json(&info, "queue", "info", "default")
+		for range 200 {
+			if x.json(&info, "queue", "info", "default"); len(info.Dispatchers) == 1 {
+				break
+			}
+		}
 		if len(infos) != 1 || infos[0].Messages != 1 || len(info.Dispatchers) != 1 || len(info.Lanes) != 4 {
 			t.Errorf("%+v %+v", infos, info)
 		}
 		contains(t, x.ok("queue", "ls"), "default")
-		out := x.ok("queue", "info", "default")
-		contains(t, out, "1 job,", "nobody        1         0          0  no dispatcher takes this task", "0 of 2", "env, fail, shout")
+		out := x.until("0 of 2 .*env, fail, shout", "queue", "info", "default")
+		contains(t, out, "1 job,", "nobody        1         0          0  no dispatcher takes this task")
 	})
 	t.Run("ID taken", func(t *testing.T) {
 		r := x.run("", "put", "nobody", "2", "--id", "stays")
