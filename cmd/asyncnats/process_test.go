@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/asyncnats/asyncnats/internal/natstest"
 )
@@ -80,7 +81,7 @@ func TestDispatchGrace(t *testing.T) {
 	if err := <-x.gone(started); err != nil {
 		t.Fatal(err)
 	}
-	contains(t, x.ok("job", "show", "slow"), "state       assigned", "agent       main")
+	x.until(`(?s)\nstate +assigned\n.*\nagent +main\n`, "job", "show", "slow")
 	if err := d.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -152,15 +153,20 @@ func TestDispatchTimeout(t *testing.T) {
 	d := x.start("err", "dispatch", "--handle", "slow=exec 3>alive; echo why >&2; sleep 1000 & sleep 1000")
 	d.line("dispatcher runs")
 	gone := x.gone(alive)
-	x.ok("put", "slow", "--timeout", "300ms", "--id", "slow")
-	if err := <-gone; err != nil {
-		t.Fatal(err)
+	x.ok("put", "slow", "--timeout", "3s", "--id", "slow")
+	select {
+	case err := <-gone:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("the command, or what it started, outlives its timeout")
 	}
 	r := x.run("", "job", "wait", "slow")
 	if r.code != exitJobFailed {
 		t.Errorf("%+v", r)
 	}
-	contains(t, r.err, "timeout: ran longer than its timeout of 300ms: command was stopped: why")
+	contains(t, r.err, "timeout: ran longer than its timeout of 3s: command was stopped: why")
 	if code := d.stop(syscall.SIGINT); code != exitOK {
 		t.Errorf("exit %d", code)
 	}
