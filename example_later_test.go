@@ -50,7 +50,7 @@ func ExampleCall_In() {
 	ctx := context.Background()
 	var last *asyncnats.Job[string]
 	for _, why := range []string{"a page was added", "a page was changed", "a page was removed"} {
-		j, err := asyncnats.Put(ctx, queue, rebuild.Call(why).Unique("main").Debounce(200*time.Millisecond))
+		j, err := asyncnats.Put(ctx, queue, rebuild.Call(why).Unique("main").Debounce(time.Second))
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -82,7 +82,8 @@ func ExampleQueue_Dead() {
 		return ship + " is in", nil
 	}))
 	defer stop()
-	ctx := context.Background()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
 	j, err := asyncnats.Put(ctx, queue, enter.Call("Beagle"))
 	if err != nil {
 		log.Fatal(err)
@@ -91,9 +92,11 @@ func ExampleQueue_Dead() {
 		log.Fatal("it got in")
 	}
 	open = true
-	dead, err := queue.Dead(ctx, asyncnats.DeadFilter{Task: "harbour.*"})
-	if err != nil {
-		log.Fatal(err)
+	var dead []asyncnats.Dead
+	for len(dead) == 0 { // it is kept a moment after its outcome can be read
+		if dead, err = queue.Dead(ctx, asyncnats.DeadFilter{Task: "harbour.*"}); err != nil {
+			log.Fatal(err)
+		}
 	}
 	for _, d := range dead {
 		fmt.Println(d.Task, "failed:", d.Failure())
