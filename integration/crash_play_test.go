@@ -235,11 +235,13 @@ func (p *crashPlay) check() {
 	}
 	p.checkDead()
 	hit, _ := struck(deeds, p.doomed())
+	judged := false
 	for _, j := range p.jobs[p.others:] {
 		id := j.ID()
 		of := slices.DeleteFunc(slices.Clone(deeds), func(d deed) bool { return d.Job != id })
 		wrong := reckon(of, len(p.ids)).check(records[id])
 		if id == hit.Job {
+			judged = true
 			wrong = append(wrong, p.judge(livesOf(h.Log, id, lives), records[id])...)
 		}
 		for _, err := range wrong {
@@ -248,6 +250,9 @@ func (p *crashPlay) check() {
 		if len(wrong) > 0 {
 			p.Logf("%s\n%s", tellDeeds(of), h.tell(id))
 		}
+	}
+	if !judged {
+		p.Errorf("life %d died at a deed of no job of the round: %+v", p.doomed(), hit)
 	}
 }
 
