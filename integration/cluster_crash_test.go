@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
-	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -29,7 +28,6 @@ func TestClusterLosesAWorkerAndALeader(t *testing.T) {
 	c := startCluster(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 45*time.Second)
 	defer cancel()
-	c.awaitMeta(t)
 	nc := c.connect(t)
 	js, err := jetstream.New(nc)
 	if err == nil {
@@ -83,8 +81,8 @@ func TestClusterLosesAWorkerAndALeader(t *testing.T) {
 	awaitReplicas(t, js, quotasStream, recordsStream)
 	h.Log = events(t, log)
 	var err2 error
-	h.Revisions, err = readRevisions(ctx, js)
-	h.Outcomes, err2 = readOutcomes(ctx, js)
+	h.Revisions, err = readRevisions(t.Context(), js)
+	h.Outcomes, err2 = readOutcomes(t.Context(), js)
 	if err := errors.Join(err, err2); err != nil {
 		t.Fatal(err)
 	}
@@ -95,16 +93,6 @@ func TestClusterLosesAWorkerAndALeader(t *testing.T) {
 		}
 	}
 	t.Logf("%d jobs were started %d times", count, len(starts(h.Log)))
-}
-
-// awaitMeta waits until streams can be made on all nodes.
-func (c *cluster) awaitMeta(t *testing.T) {
-	t.Helper()
-	await(t, func() bool {
-		return slices.ContainsFunc(c.nodes, func(s *server.Server) bool {
-			return s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == len(c.nodes)
-		})
-	})
 }
 
 // tell logs which nodes live and lead, where something is stuck.

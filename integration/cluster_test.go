@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,7 @@ type cluster struct {
 	nodes []*server.Server
 }
 
+// startCluster starts a cluster in which streams can be made.
 func startCluster(t *testing.T) *cluster {
 	t.Helper()
 	const size = 3
@@ -60,6 +62,12 @@ func startCluster(t *testing.T) *cluster {
 			t.Fatalf("node %s does not start", s.Name())
 		}
 	}
+	// Until then no stream can be made on all nodes.
+	await(t, func() bool {
+		return slices.ContainsFunc(c.nodes, func(s *server.Server) bool {
+			return s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == size
+		})
+	})
 	return c
 }
 
