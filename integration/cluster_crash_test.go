@@ -63,8 +63,9 @@ func TestClusterLosesAWorkerAndALeader(t *testing.T) {
 		switch i {
 		case count / 3:
 			doomed.signal(t, syscall.SIGKILL)
+			killed := time.Now()
 			_ = doomed.Wait()
-			appendEvent(log, event{Dispatcher: victim.String(), Event: "killed", At: time.Now()})
+			appendEvent(log, event{Dispatcher: victim.String(), Event: "killed", At: killed})
 		case count * 2 / 3:
 			c.stop(c.leader(t, "ASYNC_default"))
 		}

@@ -62,9 +62,10 @@ func TestQuotaHistoryOfProcesses(t *testing.T) {
 				signal = syscall.SIGKILL
 			}
 			crew[i].signal(t, signal)
+			at := time.Now()
 			err := crew[i].Wait()
 			if f.kind == "killed" {
-				appendEvent(p.log, event{Dispatcher: ids[i].String(), Event: f.kind, At: time.Now()})
+				appendEvent(p.log, event{Dispatcher: ids[i].String(), Event: f.kind, At: at})
 			} else if err != nil {
 				t.Errorf("dispatcher %d: %v", i, err)
 			}
