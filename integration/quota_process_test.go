@@ -115,7 +115,11 @@ func TestKilledHolder(t *testing.T) {
 // again.
 func TestStoppedHolder(t *testing.T) {
 	t.Parallel()
-	const ackWait, size = 3 * time.Second, 10
+	const size = 10
+	ackWait := 3 * time.Second
+	if raceDetector {
+		ackWait *= 3 // the heir is not to lose its leases
+	}
 	_, url := startServer(t)
 	_, queue := connect(t, url, asyncnats.QueueConfig{AckWait: ackWait})
 	if err := queue.CreateQuota(t.Context(), "gpu", size); err != nil {
@@ -149,7 +153,7 @@ func TestStoppedHolder(t *testing.T) {
 		})
 		return len(starts(those)) == 2*size
 	})
-	if took := those[0].At.Sub(at); took < ackWait*2/3-500*time.Millisecond {
+	if took := those[0].At.Sub(at); took < ackWait/2 { // of its lease two thirds were left, or a bit less
 		t.Errorf("a slot was taken over %v after its holder had stopped", took)
 	}
 	stopped.signal(t, syscall.SIGCONT)
