@@ -1,6 +1,7 @@
 package quotas
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -166,8 +167,11 @@ func (w *world) history() []revision {
 	var all []revision
 	for sequence := state.FirstSeq; sequence <= state.LastSeq; sequence++ {
 		msg, err := stream.GetMsg(w.t.Context(), sequence)
-		if err != nil {
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			continue // it was purged
+		}
+		if err != nil {
+			w.t.Fatal(err)
 		}
 		name, _ := strings.CutPrefix(msg.Subject, "$KV."+bucketName+"."+queueName+".")
 		r := revision{sequence: sequence, name: name, stored: msg.Time, deleted: msg.Header.Get("KV-Operation") != "" || msg.Header.Get(jetstream.MarkerReasonHeader) != ""}

@@ -197,10 +197,11 @@ func TestAnnotationsRefused(t *testing.T) {
 			if name == AllNotes {
 				continue
 			}
-			for _, err := range q.WatchNotes(t.Context(), e.ID, e.Spec.Nonce, name) {
-				if !isNameError(err) {
-					t.Errorf("%q: %v", name, err)
-				}
+			var watched error
+			for _, watched = range q.WatchNotes(t.Context(), e.ID, e.Spec.Nonce, name) {
+			}
+			if !isNameError(watched) {
+				t.Errorf("%q: watched: %v", name, watched)
 			}
 		}
 		var tooLarge *TooLargeError
@@ -232,10 +233,11 @@ func TestNamespaceWithoutNotes(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), "bucket does not exist: ASYNC_NOTES") || !strings.Contains(err.Error(), "asyncnats queue add media") {
 					t.Errorf("%s: %v", when, err)
 				}
-				for _, watched := range q.WatchNotes(t.Context(), e.ID, e.Spec.Nonce, AllNotes) {
-					if watched == nil {
-						t.Errorf("%s: a watch of nothing", when)
-					}
+				var watched error
+				for _, watched = range q.WatchNotes(t.Context(), e.ID, e.Spec.Nonce, AllNotes) {
+				}
+				if watched == nil {
+					t.Errorf("%s: a watch of nothing", when)
 				}
 			})
 			wantNotes(t, q, e)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/asyncnats/asyncnats/internal/natstest"
 	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/kv"
 )
 
 // attending has the timers of a queue looked after, as dispatchers do, until the test
@@ -186,9 +187,12 @@ func TestCallbackAddedWhileCancelIsSettled(t *testing.T) {
 		}
 		// Whoever cancels goes on from what it has read.
 		_, err = q.settle(t.Context(), e.ID, spec, record, revision, Cancelled{Nonce: e.Spec.Nonce, State: job.Pending}, false)
-		t.Logf("settle: %v", err)
-		_, err = q.Cancel(t.Context(), e.ID, e.Spec.Nonce)
-		t.Logf("cancelled again: %v", err)
+		if !errors.Is(err, kv.ErrConflict) {
+			t.Errorf("settled over a callback that was added: %v", err)
+		}
+		if _, err := q.Cancel(t.Context(), e.ID, e.Spec.Nonce); !errors.Is(err, ErrCompleted) {
+			t.Errorf("cancelled again: %v", err)
+		}
 		if got := mustRecord(t, q, e.ID); got.State != job.Completed || len(got.Called) != 1 {
 			t.Errorf("%s, called %v", got.State, got.Called)
 		}

@@ -167,6 +167,9 @@ func TestUnknownTaskStaysPending(t *testing.T) {
 		if err != nil {
 			s.Fatal(err)
 		}
+		if len(info.Lanes) != 2 {
+			s.Errorf("%d lanes, want one of each task", len(info.Lanes))
+		}
 		for _, lane := range info.Lanes {
 			want := 1
 			if lane.Task == "task.unknown" {

@@ -110,6 +110,9 @@ func (s *story) forgotten(working *staff) {
 	if err != nil {
 		s.Fatal(err)
 	}
+	if len(info.State.Subjects) == 0 {
+		s.Error("no job has a record")
+	}
 	for subject := range info.State.Subjects {
 		record, err := bucket.GetLastMsgForSubject(s.Context(), subject)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {

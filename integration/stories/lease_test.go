@@ -328,8 +328,9 @@ func TestOutageIsLoggedOnce(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		d.wire.Restore()
 		wait(s, put(s, shout.Call("y")))
-		if n := strings.Count(d.log.String(), "level=ERROR"); n > 2 {
-			s.Errorf("%d errors were logged", n)
+		said := d.log.String()
+		if n := strings.Count(said, "level=ERROR"); n > 2 || strings.Count(said, `level=ERROR msg="lane failed`) != 1 {
+			s.Errorf("%d errors were logged:\n%s", n, said)
 		}
 	})
 }

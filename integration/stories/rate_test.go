@@ -72,6 +72,9 @@ func TestRateOfLongJobs(t *testing.T) {
 		if err != nil {
 			s.Fatal(err)
 		}
+		if len(info.Lanes) != 1 {
+			s.Errorf("%d lanes, want that of the jobs", len(info.Lanes))
+		}
 		for _, lane := range info.Lanes {
 			// Some more may have been handed back, which wait for another agent: one
 			// for each time that the agent had more waiting than places.
