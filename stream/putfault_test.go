@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"strings"
@@ -101,11 +102,14 @@ func TestReplaceOverCutWire(t *testing.T) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		faulty, wire := wired(t, s)
 		put(t, q, chosen("me", task))
-		whole := yields(func() {
-			if err := faulty.Replace(t.Context(), chosen("me", task)); err != nil {
-				t.Error(err)
-			}
-		})
+		whole := math.MaxInt // of some, since others may run beside one
+		for range 5 {
+			whole = min(whole, yields(func() {
+				if err := faulty.Replace(t.Context(), chosen("me", task)); err != nil {
+					t.Error(err)
+				}
+			}))
+		}
 		repeated := 0
 		for round := range rounds {
 			e := chosen("me", task)

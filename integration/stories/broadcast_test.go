@@ -390,6 +390,7 @@ func TestBroadcastCatchUp(t *testing.T) {
 		id := uuid.New()
 		late := func(c *dispatcher.Config) { c.CatchUp, c.Agents[0].Size = time.Hour, 1 }
 		b := f.joinAs(id, late)
+		time.Sleep(time.Second) // it is heard of before it has put what it missed
 		f.wants(wait(f.story, f.toAll(whoami.Call("three"))), a, b)
 		f.crew[b].stop()
 		b = f.joinAs(id, late)

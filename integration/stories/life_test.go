@@ -175,6 +175,7 @@ func TestKeep(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tell(t, func(s *story) {
 				d := s.dispatch(dispatcher.Config{Handlers: []job.Handler{shout.Handle(func(_ context.Context, text string) (string, error) {
+					time.Sleep(time.Millisecond) // somebody waits by then
 					if text == "" {
 						return "", errors.New("nothing to shout")
 					}
