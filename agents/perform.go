@@ -248,7 +248,7 @@ func (a *attempt) begin() step {
 	}
 }
 
-// run calls the handler.
+// run calls the handler. err is a [job.Verdict].
 func (a *attempt) run(ctx context.Context) (result job.Value, err error) {
 	if a.spec.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -263,6 +263,8 @@ func (a *attempt) run(ctx context.Context) (result job.Value, err error) {
 	defer func() {
 		if value := recover(); value != nil {
 			err = job.FailureOfPanic(value)
+		} else if err != nil {
+			err = job.Verdict(err)
 		}
 		if _, delegates := job.Delegated(err); err != nil && !delegates && errors.Is(context.Cause(ctx), job.ErrTimeout) {
 			err = &job.Failure{

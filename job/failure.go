@@ -110,8 +110,7 @@ func (f *Failure) Is(target error) bool {
 func FailureOf(err error) (f *Failure) {
 	defer func() {
 		if value := recover(); value != nil {
-			f = FailureOfPanic(fmt.Sprintf("the handler's error, a %T, cannot be read: %v", err, value))
-			f.Type = fmt.Sprintf("%T", err)
+			f = unreadable(err, value)
 		}
 	}()
 	switch marked := err.(type) { //nolint:errorlint // a mark is no part of the error; one deeper down stays
@@ -133,6 +132,14 @@ func FailureOf(err error) (f *Failure) {
 	if verbose := fmt.Sprintf("%+v", err); verbose != message {
 		f.Stack = cut(verbose)
 	}
+	return f
+}
+
+// unreadable makes a Failure of an error whose methods panic. It is called as
+// [FailureOfPanic] is.
+func unreadable(err error, value any) *Failure {
+	f := FailureOfPanic(fmt.Sprintf("the handler's error, a %T, cannot be read: %v", err, value))
+	f.Type = fmt.Sprintf("%T", err)
 	return f
 }
 

@@ -87,6 +87,9 @@ func TestFailureOf(t *testing.T) {
 		if diff := cmp.Diff(&want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
+		if diff := cmp.Diff(got, job.FailureOf(job.Verdict(row.err))); diff != "" {
+			t.Errorf("%s: the verdict has another failure (-error +verdict):\n%s", name, diff)
+		}
 		if got == given {
 			t.Errorf("%s: the handler's own Failure is shared, not copied", name)
 		}
@@ -101,14 +104,25 @@ type panickyError struct{}
 
 func (panickyError) Error() string { panic("no words") }
 
+// touchyError is an error that can be read, and not compared.
+type touchyError struct{}
+
+func (touchyError) Error() string { return "touchy" }
+
+func (touchyError) Is(error) bool { panic("hands off") }
+
 func TestFailureOfErrorThatPanics(t *testing.T) {
 	var path *fs.PathError
 	var failure *job.Failure
 	for name, err := range map[string]error{"nil *fs.PathError": path, "nil *Failure": failure, "panicking Error": panickyError{}} {
-		got := job.FailureOf(err)
-		if got.Kind != job.KindPanic || got.Type != fmt.Sprintf("%T", err) || !strings.Contains(got.Message, got.Type) || got.Stack == "" {
-			t.Errorf("%s: %#v", name, got)
+		for what, got := range map[string]*job.Failure{"error": job.FailureOf(err), "verdict": job.FailureOf(job.Verdict(err))} {
+			if got.Kind != job.KindPanic || got.Type != fmt.Sprintf("%T", err) || !strings.Contains(got.Message, got.Type) || got.Stack == "" {
+				t.Errorf("%s, %s: %#v", name, what, got)
+			}
 		}
+	}
+	if got := job.FailureOf(job.Verdict(touchyError{})); got.Kind != job.KindPanic || !strings.Contains(got.Message, "hands off") {
+		t.Errorf("an error whose Is panics: %#v", got)
 	}
 }
 

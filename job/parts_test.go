@@ -2,6 +2,7 @@ package job
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -331,8 +332,11 @@ func TestDelegated(t *testing.T) {
 	if _, ok := Delegated(nil); ok {
 		t.Error("no error delegates")
 	}
-	if c, ok := Delegated(Delegate(Call{Task: "a"})); !ok || c.Task != "a" {
-		t.Errorf("%v, %t", c, ok)
+	delegation := Delegate(Call{Task: "a"})
+	for _, err := range []error{delegation, fmt.Errorf("deep down: %w", delegation), Verdict(fmt.Errorf("deep down: %w", delegation))} {
+		if c, ok := Delegated(err); !ok || c.Task != "a" {
+			t.Errorf("%v, %t", c, ok)
+		}
 	}
 }
 

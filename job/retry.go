@@ -152,6 +152,32 @@ type snoozeError struct{ delay time.Duration }
 // Error implements error.
 func (e *snoozeError) Error() string { return fmt.Sprintf("snoozed for %v", e.delay) }
 
+// Verdict reads the error that a handler returned, which is not nil. What it
+// returns means the same to [Delegated], [Retry.Again] and [FailureOf], and has none
+// of the handler's code in it. An error whose methods panic is a Failure of
+// [KindPanic], as with FailureOf.
+func Verdict(err error) (verdict error) {
+	defer func() {
+		if value := recover(); value != nil {
+			verdict = unreadable(err, value)
+		}
+	}()
+	if delegates, ok := errors.AsType[*delegation](err); ok {
+		return delegates
+	}
+	if snooze, ok := errors.AsType[*snoozeError](err); ok {
+		return snooze
+	}
+	failure := FailureOf(err)
+	if permanent(err) {
+		return &permanentError{failure}
+	}
+	if retry, ok := errors.AsType[*retryError](err); ok {
+		return &retryError{failure, retry.delay}
+	}
+	return failure
+}
+
 // Tally counts how a job's attempts ended so far. The three are independent: an
 // interrupted attempt is not a failed one.
 type Tally struct {

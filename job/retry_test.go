@@ -194,9 +194,11 @@ func TestAgain(t *testing.T) {
 		"snooze, at most once":     {retry: job.Retry{Never: true}, err: job.Snooze(1), again: true, delay: 1, now: job.Tally{Snoozes: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			again, delay, now := row.retry.Again(row.before, row.err)
-			if again != row.again || again && delay != row.delay || now != row.now {
-				t.Errorf("again %t in %v with %+v, want %t in %v with %+v", again, delay, now, row.again, row.delay, row.now)
+			for what, err := range map[string]error{"error": row.err, "verdict": job.Verdict(row.err)} {
+				again, delay, now := row.retry.Again(row.before, err)
+				if again != row.again || again && delay != row.delay || now != row.now {
+					t.Errorf("%s: again %t in %v with %+v, want %t in %v with %+v", what, again, delay, now, row.again, row.delay, row.now)
+				}
 			}
 		})
 	}

@@ -233,16 +233,15 @@ func (a *answerer) respond(msg *nats.Msg) {
 		return
 	}
 	reply := nats.NewMsg(msg.Reply)
-	value, status, err := a.call(msg)
-	if err == nil {
+	value, status, text := a.call(msg)
+	if status == "" {
 		setValue(reply, value)
-		err = msg.RespondMsg(reply)
-		if errors.Is(err, nats.ErrMaxPayload) {
-			status, err = statusFailed, &TooLargeError{What: "answer", Size: payload(reply), Max: int(a.self.Queue.conn().MaxPayload())}
+		if err := msg.RespondMsg(reply); errors.Is(err, nats.ErrMaxPayload) {
+			tooLarge := &TooLargeError{What: "answer", Size: payload(reply), Max: int(a.self.Queue.conn().MaxPayload())}
+			status, text = statusFailed, tooLarge.Error()
 		}
 	}
 	if status != "" {
-		text := err.Error()
 		reply := nats.NewMsg(msg.Reply)
 		reply.Header.Set(headerStatus, status)
 		reply.Data = []byte(text[:min(len(text), maxAnswerError)])
@@ -254,8 +253,8 @@ func (a *answerer) respond(msg *nats.Msg) {
 const maxAnswerError = 10_000
 
 // call has the handler answer, for as long as the asker waits. status is empty where
-// it did.
-func (a *answerer) call(msg *nats.Msg) (value job.Value, status string, err error) {
+// it did; else text says why not.
+func (a *answerer) call(msg *nats.Msg) (value job.Value, status, text string) {
 	ctx := a.ctx
 	if patience, err := time.ParseDuration(msg.Header.Get(headerTimeout)); err == nil {
 		var cancel context.CancelFunc
@@ -264,14 +263,15 @@ func (a *answerer) call(msg *nats.Msg) (value job.Value, status string, err erro
 	}
 	defer func() {
 		if thrown := recover(); thrown != nil {
-			status, err = statusPanic, fmt.Errorf("%v", thrown)
+			status, text = statusPanic, fmt.Sprint(thrown)
 			a.self.failed("panic over a question to "+a.name, fmt.Errorf("%v\n%s", thrown, debug.Stack()))
 		}
 	}()
-	if value, err = a.answer(ctx, valueIn(msg)); err != nil {
-		status = statusFailed
+	value, err := a.answer(ctx, valueIn(msg))
+	if err != nil {
+		return job.Value{}, statusFailed, err.Error()
 	}
-	return value, status, err
+	return value, "", ""
 }
 
 // stop ends the answering, and waits a while for the answer under way.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -45,6 +46,10 @@ func TestAsk(t *testing.T) {
 				return job.Value{}, errors.New("no\nsuch \"thing\"")
 			},
 			"panic": func(context.Context, job.Value) (job.Value, error) { panic("out of cheese") },
+			"unreadable": func(context.Context, job.Value) (job.Value, error) {
+				var missing *fs.PathError
+				return job.Value{}, missing
+			},
 			"large": func(context.Context, job.Value) (job.Value, error) { return text(strings.Repeat("x", 1<<20)), nil },
 			"long": func(context.Context, job.Value) (job.Value, error) {
 				return job.Value{}, errors.New(strings.Repeat("x", 1<<20))
@@ -64,7 +69,8 @@ func TestAsk(t *testing.T) {
 		}
 		for name, want := range map[string]AnswerError{
 			"fail": {e.ID, "fail", "no\nsuch \"thing\"", false}, "panic": {e.ID, "panic", "out of cheese", true},
-			"long": {e.ID, "long", strings.Repeat("x", maxAnswerError), false},
+			"unreadable": {e.ID, "unreadable", "runtime error: invalid memory address or nil pointer dereference", true},
+			"long":       {e.ID, "long", strings.Repeat("x", maxAnswerError), false},
 		} {
 			_, err := ask(t, far, e, name, text("x"))
 			if got, ok := errors.AsType[*AnswerError](err); !ok || *got != want {

@@ -3,6 +3,7 @@ package stories
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
@@ -85,6 +86,8 @@ func TestRetries(t *testing.T) {
 		tally    job.Tally
 		past     int
 	}{
+		"not readable":       {script: []error{(*fs.PathError)(nil)}, attempts: []time.Duration{0}, fails: "*fs.PathError, cannot be read", kind: job.KindPanic, tally: job.Tally{Errors: 1}},
+		"a Failure of nil":   {script: []error{(*job.Failure)(nil)}, attempts: []time.Duration{0}, fails: "*job.Failure, cannot be read", kind: job.KindPanic, tally: job.Tally{Errors: 1}},
 		"no policy":          {script: []error{errBroken}, attempts: []time.Duration{0}, fails: "broken", tally: job.Tally{Errors: 1}},
 		"in the end it does": {script: []error{errBroken, errBroken, errBroken, nil}, retry: exact, attempts: []time.Duration{0, 1e9, 3e9, 7e9}, tally: job.Tally{Errors: 3}, past: 3},
 		"exhausted":          {script: []error{errBroken}, retry: exact, attempts: []time.Duration{0, 1e9, 3e9, 7e9, 15e9}, fails: "broken", tally: job.Tally{Errors: 5}, past: 4},
