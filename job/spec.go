@@ -177,8 +177,8 @@ const (
 	KeepNone Keep = -1
 )
 
-// KeepFor keeps an outcome for d, rounded up to whole seconds. A d that is not
-// positive keeps nothing.
+// KeepFor keeps an outcome for d, rounded up to whole seconds, and for 100 years at
+// most. A d that is not positive keeps nothing.
 func KeepFor(d time.Duration) Keep {
 	if d <= 0 {
 		return KeepNone

@@ -27,8 +27,14 @@ var (
 // Forever, as the time to live of a value, keeps it until it is replaced.
 const Forever time.Duration = 0
 
+// Longest is the longest time to live of a value that is not kept [Forever]. A
+// longer one is taken for it: the server adds it to a time in nanoseconds, and
+// those of 64 bits end in 2262.
+const Longest = 100 * 365 * 24 * time.Hour
+
 // ttlHeader writes a time to live in whole seconds, rounded up.
 func ttlHeader(ttl time.Duration) string {
+	ttl = min(ttl, Longest)
 	return strconv.FormatInt(int64((ttl+time.Second-1)/time.Second), 10) + "s"
 }
 

@@ -1,6 +1,7 @@
 package kv_test
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -19,6 +20,8 @@ func TestTTL(t *testing.T) {
 		"ten minutes":        {10 * time.Minute, 10 * time.Minute},
 		"a day and more":     {26 * time.Hour, 26 * time.Hour},
 		"a second":           {time.Second, time.Second},
+		"the longest":        {math.MaxInt64, 0},
+		"past the server's":  {280 * 365 * 24 * time.Hour, 0},
 		"rounded up":         {1100 * time.Millisecond, 2 * time.Second},
 		"less than a second": {time.Millisecond, time.Second},
 	}

@@ -3,6 +3,7 @@ package stories
 import (
 	"context"
 	"errors"
+	"math"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -167,6 +168,7 @@ func TestKeep(t *testing.T) {
 		"a duration is kept":                 {job.KeepFor(time.Minute), "x", 50 * time.Second, false},
 		"a duration is gone after it":        {job.KeepFor(time.Minute), "x", 62 * time.Second, true},
 		"the least is twice the ack wait":    {job.KeepFor(time.Second), "x", 28 * time.Second, false},
+		"the longest is kept":                {job.KeepFor(math.MaxInt64), "x", 47 * time.Hour, false},
 		"a duration may exceed the default":  {job.KeepFor(48 * time.Hour), "x", 47 * time.Hour, false},
 		"nothing is kept of a result":        {job.KeepNone, "x", 0, true},
 		"a failure is kept all the same":     {job.KeepNone, "", time.Hour, false},
