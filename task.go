@@ -62,7 +62,8 @@ func (t Task[A, R]) Priority(p job.Priority) Task[A, R] { t.options.priority = p
 // since it was put or, where it is to begin later, since then, is not begun any
 // more, and fails with job.KindExpired, also where nobody would take it. A retry
 // does not begin after it either, nor does it move it. 0, the default, is no
-// deadline. It costs a job three writes more. zc.async: begin_by (FEATURES 99–101).
+// deadline; one that lies after 2249 is refused. It costs a job three writes more.
+// zc.async: begin_by (FEATURES 99–101).
 func (t Task[A, R]) Within(d time.Duration) Task[A, R] { t.options.within = d; return t }
 
 // UniqueBy makes the jobs unique by what f takes of their argument, in any form
@@ -165,9 +166,9 @@ func (c Call[R]) Quota(names ...string) Call[R] { c.options.quotas = quotaNames(
 func (c Call[R]) Priority(p job.Priority) Call[R] { c.options.priority = p; return c }
 
 // At has the job begin at the given instant, not before; one that lies in the
-// past is no different from none. It is met to the millisecond, by the server's
-// clock, where the agents have a place free. A job that names quotas may begin
-// up to 0.3 s later. zc.async: begin_after (FEATURES 92–97).
+// past is no different from none, one after 2249 is refused. It is met to the
+// millisecond, by the server's clock, where the agents have a place free. A job
+// that names quotas may begin up to 0.3 s later. zc.async: begin_after (FEATURES 92–97).
 func (c Call[R]) At(t time.Time) Call[R] { c.options.begin, c.options.delay = t, 0; return c }
 
 // In has the job begin when d has passed since it was put: see [Call.At]. What

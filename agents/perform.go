@@ -55,6 +55,9 @@ func (r *Runner) attempt(lease *stream.Lease) (a *attempt, invalid error) {
 	if lease.Illegal != nil {
 		invalid = lease.Illegal
 	}
+	if invalid != nil {
+		spec.Begin = time.Time{} // it fails now, and it may be a time that never comes
+	}
 	return &attempt{
 		runner: r, lease: lease, spec: spec, began: time.Now(),
 		us: job.Attempt{

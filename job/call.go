@@ -22,7 +22,8 @@ type Call struct {
 	Retry    Retry         `msgpack:"retry,omitempty"`
 	// Begin and Delay say when it is to begin: at an instant, or so long after it
 	// was put, which counts where both are set. Within is its deadline, counted from
-	// there or from the put; 0 for none. Neither may be negative.
+	// there or from the put; 0 for none. Neither may be negative, and together they
+	// are [MaxDelay] at most.
 	Begin  time.Time     `msgpack:"begin,omitempty"`
 	Delay  time.Duration `msgpack:"delay,omitempty"`
 	Within time.Duration `msgpack:"within,omitempty"`
@@ -41,10 +42,10 @@ func (c Call) Check() error {
 			return err
 		}
 	}
-	if c.Delay < 0 || c.Within < 0 {
-		return fmt.Errorf("call of %s begins after %v and within %v: must not be negative", c.Task, c.Delay, c.Within)
+	if err := CheckWithin(c.Delay, c.Within); err != nil {
+		return fmt.Errorf("call of %s %w", c.Task, err)
 	}
-	if err := c.Spec(time.Time{}).Check(); err != nil {
+	if err := c.Spec(time.Unix(0, 0)).Check(); err != nil {
 		return fmt.Errorf("call of %s: %w", c.Task, err)
 	}
 	return nil

@@ -3,6 +3,7 @@ package job
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -132,17 +133,23 @@ func TestCallCheck(t *testing.T) {
 		call Call
 		want string
 	}{
-		"task":           {call, ""},
-		"queue":          {with(func(c *Call) { c.Queue = "a.b" }), "queue"},
-		"delay":          {with(func(c *Call) { c.Delay = -1 }), "must not be negative"},
-		"within":         {with(func(c *Call) { c.Within = -1 }), "must not be negative"},
-		"quotas":         {with(func(c *Call) { c.Quotas = []string{"b", "a"} }), "must be sorted"},
-		"callback":       {with(func(c *Call) { c.Callbacks = []Callback{{On: "never", Call: call}} }), `is put on "never"`},
-		"deep":           {with(func(c *Call) { c.Callbacks = []Callback{{On: OnAny, Call: Call{}}} }), "callback on any"},
-		"of composition": {with(func(c *Call) { c.Callbacks = []Callback{{On: OnAny, Call: Call{Parts: &Parts{Form: FormSerial}}}} }), "cannot be a callback"},
-		"name":           {with(func(c *Call) { c.Parts = &Parts{Form: FormSerial} }), `composition serial is called "a.b"`},
-		"arg":            {Call{Task: "serial", Arg: Value{Data: []byte{1}}, Parts: &Parts{Form: FormSerial}}, "no argument"},
-		"composition":    {Call{Task: "serial", Parts: &Parts{Form: FormSerial}}, ""},
+		"task":            {call, ""},
+		"queue":           {with(func(c *Call) { c.Queue = "a.b" }), "queue"},
+		"delay":           {with(func(c *Call) { c.Delay = -1 }), "must not be negative"},
+		"within":          {with(func(c *Call) { c.Within = -1 }), "must not be negative"},
+		"within ages":     {with(func(c *Call) { c.Within = math.MaxInt64 }), "a job that is not to expire has no deadline"},
+		"ages later":      {with(func(c *Call) { c.Delay = math.MaxInt64 }), "100 years at most"},
+		"together":        {with(func(c *Call) { c.Delay, c.Within = MaxDelay, 1 }), "100 years at most"},
+		"the latest":      {with(func(c *Call) { c.Delay, c.Within = MaxDelay-time.Hour, time.Hour }), ""},
+		"begins too late": {with(func(c *Call) { c.Begin = time.Date(2250, 1, 1, 0, 0, 0, 0, time.UTC) }), "begin 2250-01-01T00:00:00Z: must lie between"},
+		"begins late":     {with(func(c *Call) { c.Begin, c.Within = time.Date(2249, 12, 31, 0, 0, 0, 0, time.UTC), 24*time.Hour }), "deadline 2250"},
+		"quotas":          {with(func(c *Call) { c.Quotas = []string{"b", "a"} }), "must be sorted"},
+		"callback":        {with(func(c *Call) { c.Callbacks = []Callback{{On: "never", Call: call}} }), `is put on "never"`},
+		"deep":            {with(func(c *Call) { c.Callbacks = []Callback{{On: OnAny, Call: Call{}}} }), "callback on any"},
+		"of composition":  {with(func(c *Call) { c.Callbacks = []Callback{{On: OnAny, Call: Call{Parts: &Parts{Form: FormSerial}}}} }), "cannot be a callback"},
+		"name":            {with(func(c *Call) { c.Parts = &Parts{Form: FormSerial} }), `composition serial is called "a.b"`},
+		"arg":             {Call{Task: "serial", Arg: Value{Data: []byte{1}}, Parts: &Parts{Form: FormSerial}}, "no argument"},
+		"composition":     {Call{Task: "serial", Parts: &Parts{Form: FormSerial}}, ""},
 	} {
 		if err := row.call.Check(); (err == nil) != (row.want == "") || err != nil && !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%s: %v, want %q", name, err, row.want)

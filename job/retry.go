@@ -88,15 +88,15 @@ func (r Retry) AfterError(n int) bool {
 	return !r.Never && (r.Max == Forever || n <= r.Max)
 }
 
-// Delay returns how long a job rests after its nth error.
+// Delay returns how long a job rests after its nth error, [MaxDelay] at most.
 func (r Retry) Delay(n int) time.Duration {
 	delay := cmp.Or(r.Min, DefaultRetryMin)
-	longest := cmp.Or(r.Cap, max(DefaultRetryCap, delay))
+	longest := min(cmp.Or(r.Cap, max(DefaultRetryCap, delay)), MaxDelay)
 	for i := 1; i < n && delay < longest; i++ {
 		delay = min(delay, longest/2) * 2
 	}
 	delay = min(delay, longest)
-	return delay + r.jitter(delay)
+	return min(delay+r.jitter(delay), MaxDelay)
 }
 
 func (r Retry) jitter(delay time.Duration) time.Duration {
@@ -132,8 +132,8 @@ func (e *permanentError) Unwrap() error { return e.error }
 // RetryAfter makes an error after which the job is tried again when d has
 // passed, in place of what its policy says. It counts as an error, and where the
 // policy has a Max it ends the job all the same. With d of 0 or less the job is
-// the next one of its lane (FEATURES 167).
-func RetryAfter(d time.Duration, err error) error { return &retryError{err, max(0, d)} }
+// the next one of its lane (FEATURES 167); one of more than [MaxDelay] is that.
+func RetryAfter(d time.Duration, err error) error { return &retryError{err, bounded(d)} }
 
 type retryError struct {
 	error
@@ -144,8 +144,11 @@ func (e *retryError) Unwrap() error { return e.error }
 
 // Snooze makes an error by which a handler has its job run again when d has
 // passed, since it cannot be done now. That is no failure: it is counted apart,
-// without a limit, and leaves the number of errors as it is.
-func Snooze(d time.Duration) error { return &snoozeError{max(0, d)} }
+// without a limit, and leaves the number of errors as it is. A d of more than
+// [MaxDelay] is that.
+func Snooze(d time.Duration) error { return &snoozeError{bounded(d)} }
+
+func bounded(d time.Duration) time.Duration { return min(max(0, d), MaxDelay) }
 
 type snoozeError struct{ delay time.Duration }
 

@@ -133,7 +133,8 @@ func TestDelay(t *testing.T) {
 		"cap":           {job.Retry{Cap: 3 * time.Second, Jitter: none}, []time.Duration{time.Second, 2 * time.Second, 3 * time.Second}, 3 * time.Second},
 		"short cap":     {job.Retry{Cap: time.Millisecond, Jitter: none}, []time.Duration{time.Millisecond}, time.Millisecond},
 		"both, same":    {job.Retry{Min: time.Minute, Cap: time.Minute, Jitter: none}, []time.Duration{time.Minute, time.Minute}, time.Minute},
-		"for centuries": {job.Retry{Cap: math.MaxInt64, Jitter: none}, nil, math.MaxInt64 - 1},
+		"for centuries": {job.Retry{Cap: math.MaxInt64, Jitter: none}, nil, job.MaxDelay},
+		"at random":     {job.Retry{Min: math.MaxInt64, Cap: math.MaxInt64, Jitter: 1}, nil, job.MaxDelay},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := row.retry.Check(); err != nil {
@@ -144,7 +145,7 @@ func TestDelay(t *testing.T) {
 					t.Errorf("after error %d: %v, want %v", i+1, got, want)
 				}
 			}
-			if got := row.retry.Delay(1000); got < row.last {
+			if got := row.retry.Delay(1000); got != row.last {
 				t.Errorf("after error 1000: %v, want %v", got, row.last)
 			}
 		})
@@ -190,6 +191,8 @@ func TestAgain(t *testing.T) {
 		"retry after, exhausted":   {retry: four, before: job.Tally{Errors: 4}, err: job.RetryAfter(time.Minute, broken), now: job.Tally{Errors: 5}},
 		"retry now":                {err: job.RetryAfter(-time.Minute, broken), again: true, now: job.Tally{Errors: 1}},
 		"snooze":                   {err: fmt.Errorf("deep down: %w", job.Snooze(time.Hour)), again: true, delay: time.Hour, now: job.Tally{Snoozes: 1}},
+		"snooze for ever":          {err: job.Snooze(math.MaxInt64), again: true, delay: job.MaxDelay, now: job.Tally{Snoozes: 1}},
+		"retry after ages":         {err: job.RetryAfter(math.MaxInt64, broken), again: true, delay: job.MaxDelay, now: job.Tally{Errors: 1}},
 		"snooze, errors exhausted": {retry: four, before: job.Tally{Errors: 4, Snoozes: 100}, err: job.Snooze(0), again: true, now: job.Tally{Errors: 4, Snoozes: 101}},
 		"snooze, at most once":     {retry: job.Retry{Never: true}, err: job.Snooze(1), again: true, delay: 1, now: job.Tally{Snoozes: 1}},
 	} {

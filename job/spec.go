@@ -38,7 +38,8 @@ type Spec struct {
 	Retry Retry `msgpack:"retry,omitempty"`
 
 	// Begin is the instant before which the job does not start, by the server's
-	// clock; zero for none. zc.async: begin_after.
+	// clock; zero for none. It lies between the years 1700 and 2250, as Deadline
+	// does. zc.async: begin_after.
 	Begin time.Time `msgpack:"begin,omitempty"`
 	// Deadline is the instant from which on the job is not started any more, by
 	// the server's clock; zero for none. It is absolute, so that a retry does
@@ -98,6 +99,7 @@ func (s Spec) Check() error {
 	if err := s.Retry.Check(); err != nil {
 		errs = append(errs, err)
 	}
+	errs = append(errs, checkInstant("begin", s.Begin), checkInstant("deadline", s.Deadline))
 	if !s.Deadline.IsZero() && s.Deadline.Before(s.Begin) {
 		errs = append(errs, fmt.Errorf("deadline %s lies before begin %s: must not", s.Deadline.Format(time.RFC3339Nano), s.Begin.Format(time.RFC3339Nano)))
 	}

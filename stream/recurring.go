@@ -63,7 +63,7 @@ const (
 func (r Recurring) check() (s cron.Schedule, spec job.Spec, err error) {
 	s, scheduleErr := cron.Parse(r.Expression, r.Zone)
 	spec, specErr := job.DecodeSpec(r.Call, r.Task, r.Quotas, r.Priority, job.Nonce{})
-	err = errors.Join(job.CheckRecurring(r.Name), scheduleErr, specErr)
+	err = errors.Join(job.CheckRecurring(r.Name), scheduleErr, specErr, job.CheckWithin(0, time.Duration(r.Within)))
 	if !slices.Contains([]Missed{MissedLast, MissedAll, MissedNone}, r.Missed) {
 		err = errors.Join(err, fmt.Errorf("missed ticks %q: must be %q, %q or empty for the last", r.Missed, MissedAll, MissedNone))
 	}

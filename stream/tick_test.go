@@ -2,6 +2,7 @@ package stream
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -239,6 +240,8 @@ func TestRepeatRefuses(t *testing.T) {
 			"illegal recurring job":     {Name: "a.b", Expression: "@hourly"},
 			"must be five fields":       {Name: "a", Expression: "hourly"},
 			"unknown time zone":         {Name: "a", Expression: "@hourly", Zone: "Mars"},
+			"must be 100 years at most": {Name: "a", Expression: "@hourly", Within: math.MaxInt64},
+			"must not be negative":      {Name: "a", Expression: "@hourly", Within: -1},
 			"must be \"all\", \"none\"": {Name: "a", Expression: "@hourly", Missed: "some"},
 		} {
 			if err := q.Repeat(t.Context(), r, newEntry().Spec); err == nil || !strings.Contains(err.Error(), want) {

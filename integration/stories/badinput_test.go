@@ -31,6 +31,9 @@ func TestBodiesPublishedByHand(t *testing.T) {
 		"argument of another": {id: "a", body: `{"arg":[1,2]}`, failure: "argument does not fit task text.shout"},
 		"task of another":     {id: "a", body: `{"task":"text.whisper","arg":"hello"}`, failure: `"text.whisper"`},
 		"newer version":       {id: "a", body: `{"v":2,"arg":"hello"}`, failure: "version 2"},
+		"begin never":         {id: "a", body: `{"arg":"hello","begin":"9999-12-31T00:00:00Z"}`, failure: "must lie between the years"},
+		"begin as if later":   {id: "a", body: `{"arg":"hello","begin":"2620-01-01T00:00:00Z"}`, failure: "must lie between the years"},
+		"deadline never":      {id: "a", body: `{"arg":"hello","deadline":"9999-12-31T00:00:00Z"}`, failure: "must lie between the years"},
 		"illegal ID":          {id: "a@b", body: `{"arg":"hello"}`, record: "illegal-3", failure: `"a@b"`},
 	} {
 		t.Run(name, func(t *testing.T) {

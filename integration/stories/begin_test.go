@@ -2,7 +2,9 @@ package stories
 
 import (
 	"context"
+	"math"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -189,6 +191,28 @@ func TestHeldJobsTakeNoPlace(t *testing.T) {
 			if after < 10*time.Second || after > 12*time.Second {
 				s.Errorf("one began after %v", after)
 			}
+		}
+	})
+}
+
+// A time that the server cannot tell is refused: it would come at once.
+func TestTimesThatCannotBeTold(t *testing.T) {
+	tell(t, func(s *story) {
+		for name, row := range map[string]struct {
+			call asyncnats.Call[string]
+			want string
+		}{
+			"at":     {shout.Call("x").At(time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)), "must lie between the years 1700 and 2250"},
+			"in":     {shout.Call("x").In(math.MaxInt64), "begin 2292-04-10T23:47:16Z: must lie"},
+			"within": {shout.Call("x").Within(math.MaxInt64), "deadline 2292-04-10T23:47:16Z: must lie between the years 1700 and 2250, or be left out"},
+			"after":  {shout.Call("x").OnSuccess(shout.Within(math.MaxInt64)), "must be 100 years at most"},
+		} {
+			if _, err := asyncnats.Put(s.Context(), s.queue, row.call); err == nil || !strings.Contains(err.Error(), row.want) {
+				s.Errorf("%s: %v, want it to say %q", name, err, row.want)
+			}
+		}
+		if info, err := s.queue.Info(s.Context()); err != nil || info.Messages != 0 {
+			s.Errorf("something was stored: %+v, %v", info, err)
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -271,5 +272,22 @@ func TestRetryingIsShown(t *testing.T) {
 			s.Error("the retry was not logged")
 		}
 		wait(s, j)
+	})
+}
+
+// A job that is to rest for longer than the server can count does not run again at once.
+func TestSnoozeForAges(t *testing.T) {
+	tell(t, func(s *story) {
+		p := newPlayer(job.Snooze(math.MaxInt64))
+		s.dispatch(dispatcher.Config{Handlers: []job.Handler{p.handler()}})
+		j := put(s, p.task.Call("x"))
+		time.Sleep(time.Minute)
+		status, err := j.Status(s.Context())
+		if err != nil || status.State != job.Retrying || time.Until(status.Due) < job.MaxDelay-time.Hour {
+			s.Errorf("status %+v, %v", status, err)
+		}
+		if n := len(p.after(time.Time{})); n != 1 {
+			s.Errorf("began %d times", n)
+		}
 	})
 }

@@ -28,6 +28,10 @@ import (
 // MinEvery is the shortest period of "@every".
 const MinEvery = time.Second
 
+// MaxEvery is the longest, 100 years: a tick in nanoseconds since 1970 fits 64
+// bits.
+const MaxEvery = 100 * 365 * 24 * time.Hour
+
 // Schedule is an expression in a time zone.
 type Schedule struct {
 	zone   *time.Location
@@ -62,10 +66,15 @@ func (s *Schedule) parse(expression string) error {
 	if _, ok := parsed.(cron.ConstantDelaySchedule); ok {
 		// The parser's own result is rounded.
 		s.every, err = time.ParseDuration(strings.TrimPrefix(expression, "@every "))
-		if err == nil && s.every < MinEvery {
-			err = fmt.Errorf("%v is shorter than %v", s.every, MinEvery)
+		switch {
+		case err != nil:
+			return err
+		case s.every < MinEvery:
+			return fmt.Errorf("%v is shorter than %v", s.every, MinEvery)
+		case s.every > MaxEvery:
+			return fmt.Errorf("%v is longer than %v, 100 years", s.every, MaxEvery)
 		}
-		return err
+		return nil
 	}
 	s.fields = parsed.(*cron.SpecSchedule)
 	s.fields.Location = time.UTC

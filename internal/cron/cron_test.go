@@ -59,6 +59,7 @@ func TestParseRefuses(t *testing.T) {
 		"descriptor":  {"@fortnightly", "", "unrecognized descriptor"},
 		"reboot":      {"@reboot", "", "unrecognized descriptor"},
 		"too often":   {"@every 10ms", "", "shorter than 1s"},
+		"too rarely":  {"@every 876001h", "", "longer than 876000h0m0s"},
 		"no period":   {"@every soon", "", "invalid duration"},
 		"no such day": {"0 0 30 2 *", "", "there is no such day"},
 		"zone inside": {"TZ=UTC 0 3 * * *", "", "not part of it"},
