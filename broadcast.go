@@ -7,6 +7,8 @@ import (
 	"iter"
 	"time"
 
+	"github.com/vmihailenco/msgpack/v5"
+
 	"github.com/asyncnats/asyncnats/job"
 )
 
@@ -54,6 +56,31 @@ func (q *Queue) address(ctx context.Context, call job.Call) (job.Call, error) {
 type Reply[R any] struct {
 	Dispatcher string // UUID
 	Outcome[R]
+}
+
+// replyWire is a reply as it travels.
+type replyWire struct {
+	Dispatcher string
+	outcomeWire
+}
+
+// EncodeMsgpack writes the outcome, and whose it is beside it.
+func (r Reply[R]) EncodeMsgpack(e *msgpack.Encoder) error {
+	wire, err := r.wire()
+	if err != nil {
+		return err
+	}
+	return e.Encode(replyWire{r.Dispatcher, wire})
+}
+
+// DecodeMsgpack reads what EncodeMsgpack writes.
+func (r *Reply[R]) DecodeMsgpack(d *msgpack.Decoder) error {
+	var wire replyWire
+	if err := d.Decode(&wire); err != nil {
+		return err
+	}
+	r.Dispatcher = wire.Dispatcher
+	return r.read(wire.outcomeWire)
 }
 
 // Expected lists the dispatchers that perform a broadcast, sorted by UUID. It returns

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/vmihailenco/msgpack/v5"
+
 	"github.com/asyncnats/asyncnats/job"
 	"github.com/asyncnats/asyncnats/stream"
 )
@@ -44,6 +46,34 @@ func (t Task[A, R]) taken() options {
 type Bound[W, A any] struct {
 	With W `json:"with"`
 	Got  A `json:"got"`
+}
+
+// boundWire is a Bound as it travels.
+type boundWire struct {
+	With msgpack.RawMessage `json:"with,omitempty"`
+	Got  msgpack.RawMessage `json:"got,omitempty"`
+}
+
+// EncodeMsgpack writes the two as they would be written alone.
+func (b Bound[W, A]) EncodeMsgpack(e *msgpack.Encoder) error {
+	with, err := encodeRaw(b.With)
+	if err != nil {
+		return err
+	}
+	got, err := encodeRaw(b.Got)
+	if err != nil {
+		return err
+	}
+	return e.Encode(boundWire{with, got})
+}
+
+// DecodeMsgpack reads what EncodeMsgpack writes.
+func (b *Bound[W, A]) DecodeMsgpack(d *msgpack.Decoder) error {
+	var wire boundWire
+	if err := d.Decode(&wire); err != nil {
+		return err
+	}
+	return errors.Join(decodeRaw(wire.With, &b.With), decodeRaw(wire.Got, &b.Got))
 }
 
 // BoundTask is a task half of whose argument is given. Make it with [Bind].

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/vmihailenco/msgpack/v5"
+
 	"github.com/asyncnats/asyncnats/job"
 	"github.com/asyncnats/asyncnats/stream"
 )
@@ -16,6 +18,42 @@ import (
 type Outcome[R any] struct {
 	Result  R            `json:"result"`
 	Failure *job.Failure `json:"failure,omitempty"`
+}
+
+// outcomeWire is an outcome as [job.OutcomeValue] writes it.
+type outcomeWire struct {
+	Result  msgpack.RawMessage `json:"result,omitempty"`
+	Failure *job.Failure       `json:"failure,omitempty"`
+}
+
+// EncodeMsgpack writes what [job.OutcomeValue] makes of the outcome.
+func (o Outcome[R]) EncodeMsgpack(e *msgpack.Encoder) error {
+	wire, err := o.wire()
+	if err != nil {
+		return err
+	}
+	return e.Encode(wire)
+}
+
+// DecodeMsgpack reads what EncodeMsgpack writes.
+func (o *Outcome[R]) DecodeMsgpack(d *msgpack.Decoder) error {
+	var wire outcomeWire
+	if err := d.Decode(&wire); err != nil {
+		return err
+	}
+	return o.read(wire)
+}
+
+func (o Outcome[R]) wire() (wire outcomeWire, err error) {
+	if wire.Failure = o.Failure; wire.Failure == nil {
+		wire.Result, err = encodeRaw(o.Result)
+	}
+	return wire, err
+}
+
+func (o *Outcome[R]) read(wire outcomeWire) error {
+	o.Failure = wire.Failure
+	return decodeRaw(wire.Result, &o.Result)
 }
 
 // Get returns the result, or the Failure as an error.

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/vmihailenco/msgpack/v5"
+
 	"github.com/asyncnats/asyncnats/job"
 )
 
@@ -213,6 +215,21 @@ func encodeValue(v any, encoding job.Encoding) (job.Value, error) {
 		return job.Value{}, nil
 	}
 	return job.Encode(v, encoding)
+}
+
+// encodeRaw writes what is a part of an argument or a result, in msgpack, as that
+// would be alone; nil for none.
+func encodeRaw(v any) (msgpack.RawMessage, error) {
+	value, err := encodeValue(v, job.MsgPack)
+	if err != nil {
+		return nil, err
+	}
+	return value.AsMsgPack()
+}
+
+// decodeRaw reads what encodeRaw writes.
+func decodeRaw(raw msgpack.RawMessage, into any) error {
+	return decodeValue(job.Value{Data: raw}, into)
 }
 
 func decodeValue(encoded job.Value, into any) error {

@@ -1,8 +1,6 @@
 package job
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 
 	"github.com/vmihailenco/msgpack/v5"
@@ -45,7 +43,7 @@ func wireOutcome(o Outcome) (outcomeWire, error) {
 	if !o.Succeeded() {
 		return outcomeWire{Failure: o.Failure}, nil
 	}
-	raw, err := o.Result.msgPack()
+	raw, err := o.Result.AsMsgPack()
 	return outcomeWire{Result: raw}, err
 }
 
@@ -58,51 +56,13 @@ type bound struct {
 func bind(with, got Value) (Value, error) {
 	var b bound
 	var err error
-	if b.With, err = with.msgPack(); err != nil {
+	if b.With, err = with.AsMsgPack(); err != nil {
 		return Value{}, err
 	}
-	if b.Got, err = got.msgPack(); err != nil {
+	if b.Got, err = got.AsMsgPack(); err != nil {
 		return Value{}, err
 	}
 	return Encode(b, MsgPack)
-}
-
-// msgPack returns the value in msgpack, whatever its encoding; nil for none.
-func (v Value) msgPack() (msgpack.RawMessage, error) {
-	if v.IsNone() {
-		return nil, nil
-	}
-	if v.Encoding == MsgPack {
-		return v.Data, wellFormed(v.Data)
-	}
-	decoder := json.NewDecoder(bytes.NewReader(v.Data))
-	decoder.UseNumber()
-	var read any
-	if err := decoder.Decode(&read); err != nil {
-		return nil, fmt.Errorf("value is marked JSON and is not: %.40q", v.Data)
-	}
-	return marshalMsgPack(numbers(read))
-}
-
-// numbers has the numbers of a JSON value written as integers where they are.
-func numbers(v any) any {
-	switch read := v.(type) {
-	case json.Number:
-		if n, err := read.Int64(); err == nil {
-			return n
-		}
-		f, _ := read.Float64() // as large as it gets where it is too large
-		return f
-	case []any:
-		for i := range read {
-			read[i] = numbers(read[i])
-		}
-	case map[string]any:
-		for key := range read {
-			read[key] = numbers(read[key])
-		}
-	}
-	return v
 }
 
 // OutcomesByName returns outcomes as the value of a result: a map of what

@@ -97,6 +97,60 @@ func (v Value) AsJSON() (json.RawMessage, error) {
 	return text, nil
 }
 
+// MarshalJSON writes what AsJSON returns.
+func (v Value) MarshalJSON() ([]byte, error) { return v.AsJSON() }
+
+// UnmarshalJSON takes JSON as it is; null is none.
+func (v *Value) UnmarshalJSON(data []byte) error {
+	*v = Value{}
+	if string(data) != "null" {
+		*v = Value{Encoding: JSON, Data: bytes.Clone(data)}
+	}
+	return nil
+}
+
+// AsMsgPack returns the value in msgpack, whatever its encoding; nil for none.
+func (v Value) AsMsgPack() (msgpack.RawMessage, error) {
+	if v.IsNone() {
+		return nil, nil
+	}
+	switch v.Encoding {
+	case MsgPack:
+		return v.Data, wellFormed(v.Data)
+	case JSON:
+	default:
+		return nil, fmt.Errorf("value as msgpack: unknown encoding %q", v.Encoding)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(v.Data))
+	decoder.UseNumber()
+	var read any
+	if err := decoder.Decode(&read); err != nil {
+		return nil, fmt.Errorf("value is marked JSON and is not: %.40q", v.Data)
+	}
+	return marshalMsgPack(numbers(read))
+}
+
+// numbers has the numbers of a JSON value written as integers where they are.
+func numbers(v any) any {
+	switch read := v.(type) {
+	case json.Number:
+		if n, err := read.Int64(); err == nil {
+			return n
+		}
+		f, _ := read.Float64() // as large as it gets where it is too large
+		return f
+	case []any:
+		for i := range read {
+			read[i] = numbers(read[i])
+		}
+	case map[string]any:
+		for key := range read {
+			read[key] = numbers(read[key])
+		}
+	}
+	return v
+}
+
 // decodeMap reads a map with keys of any kind as JSON can show it: a key that
 // is no string is named by its JSON text, or by the string that this is.
 func decodeMap(d *msgpack.Decoder) (any, error) {

@@ -214,9 +214,18 @@ func TestBoundCallback(t *testing.T) {
 			d.write("to %s: %d", b.With, b.Got)
 			return asyncnats.None{}, nil
 		}))
+		later := asyncnats.Define[asyncnats.Bound[string, job.Value], asyncnats.None]("story.later")
+		config.Handlers = append(config.Handlers, later.Handle(func(_ context.Context, b asyncnats.Bound[string, job.Value]) (asyncnats.None, error) {
+			var n int
+			err := b.Got.Decode(&n)
+			d.write("later to %s: %d", b.With, n)
+			return asyncnats.None{}, err
+		}))
 		s.dispatch(config)
 		put(s, work.Call("four").OnSuccess(asyncnats.Bind(mail, "ann")))
 		d.want(s, "work four", "to ann: 4")
+		put(s, work.Call("fiver").Any().OnSuccess(asyncnats.Bind(later, "bob")))
+		d.want(s, "work four", "to ann: 4", "work fiver", "later to bob: 5")
 	})
 }
 

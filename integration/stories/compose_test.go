@@ -79,6 +79,40 @@ func TestParallel(t *testing.T) {
 	})
 }
 
+// Parts of several types are decoded by who gets their outcomes.
+func TestPartsOfSeveralTypes(t *testing.T) {
+	tell(t, func(s *story) {
+		var d diary
+		read := func(parts []asyncnats.Outcome[job.Value]) (text string) {
+			var n int
+			if err := errors.Join(parts[0].Result.Decode(&n), parts[1].Result.Decode(&text)); err != nil {
+				s.Error(err)
+			}
+			return fmt.Sprint(n, " ", text)
+		}
+		join := asyncnats.Define[[]asyncnats.Outcome[job.Value], string]("story.join")
+		rest := asyncnats.Define[asyncnats.Outcome[job.Value], asyncnats.None]("story.rest")
+		s.dispatch(ensemble(&d,
+			shout.Handle(func(_ context.Context, text string) (string, error) { return strings.ToUpper(text), nil }),
+			join.Handle(func(_ context.Context, parts []asyncnats.Outcome[job.Value]) (string, error) { return read(parts), nil }),
+			rest.Handle(func(_ context.Context, o asyncnats.Outcome[job.Value]) (asyncnats.None, error) {
+				var text string
+				err := o.Result.Decode(&text)
+				d.write("rest %s", text)
+				return asyncnats.None{}, err
+			}),
+		))
+		parts := asyncnats.Parallel(work.Call("ab").Any(), shout.Call("x").Any().OnDone(rest))
+		if got := read(wait(s, put(s, parts))); got != "2 X" {
+			s.Errorf("waited for %q", got)
+		}
+		if got := wait(s, put(s, asyncnats.Then(parts, join))); got != "2 X" {
+			s.Errorf("went on with %q", got)
+		}
+		d.wantAll(s, "work ab", "rest X", "work ab", "rest X")
+	})
+}
+
 // settled waits until nothing is left in the queue.
 func (s *story) settled() {
 	s.Helper()
