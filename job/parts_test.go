@@ -214,11 +214,12 @@ type testOutcome[R any] struct {
 func TestOutcomeValue(t *testing.T) {
 	type result struct {
 		N    int64          `json:"n"`
+		U    uint64         `json:"u"`
 		F    float64        `json:"f"`
 		List []any          `json:"list"`
 		Map  map[string]int `json:"map"`
 	}
-	want := result{1<<53 + 1, 2.5, []any{"x", nil, true}, map[string]int{"a": -1}}
+	want := result{1<<53 + 1, math.MaxUint64, 2.5, []any{"x", nil, true}, map[string]int{"a": -1}}
 	for _, encoding := range []Encoding{MsgPack, JSON} {
 		value, err := OutcomeValue(Outcome{Result: must(t, want, encoding)})
 		if err != nil {

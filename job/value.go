@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strconv"
 
 	"github.com/vmihailenco/msgpack/v5"
 )
@@ -135,6 +136,9 @@ func numbers(v any) any {
 	switch read := v.(type) {
 	case json.Number:
 		if n, err := read.Int64(); err == nil {
+			return n
+		}
+		if n, err := strconv.ParseUint(string(read), 10, 64); err == nil {
 			return n
 		}
 		f, _ := read.Float64() // as large as it gets where it is too large
