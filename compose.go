@@ -77,7 +77,8 @@ func (o Outcome[R]) Get() (R, error) {
 // until the outermost whole is completed, and then as long as its own. Cancelling the
 // whole cancels its parts; cancelling a part is a part that fails.
 //
-// The put is one step, however many parts there are; together they may take 250 MB. Each
+// The put is one step, however many parts there are, up to [job.MaxParts]; together they
+// may take 250 MB. Each
 // part is performed at least once, as any job is, and counted once; the whole has one
 // outcome, whichever dispatchers die. Its result is stored as one, and so is bounded by
 // the server's max_payload, 1 MB unless configured: where it does not fit the whole fails

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/vmihailenco/msgpack/v5"
 )
@@ -40,6 +41,38 @@ func unpack(data []byte, into any, options func(*msgpack.Decoder)) (err error) {
 		return fmt.Errorf("%d bytes too many", reader.Len())
 	}
 	return nil
+}
+
+// Lists of structs are read one by one: the package would make as many at once as
+// there are values to come, of which each may be a byte.
+func init() {
+	msgpack.Register([]Call(nil), nil, listOf(func(c *Call) bool { return c.Task != "" }))
+	msgpack.Register([]Callback(nil), nil, listOf(func(c *Callback) bool { return c.On != "" }))
+	msgpack.Register([]Chunk(nil), nil, listOf(func(c *Chunk) bool { return c.Name != "" }))
+}
+
+// listOf returns how a list is read, up to the first that says nothing.
+func listOf[T any](says func(*T) bool) func(*msgpack.Decoder, reflect.Value) error {
+	return func(d *msgpack.Decoder, v reflect.Value) error {
+		n, err := d.DecodeArrayLen()
+		if err != nil || n < 0 {
+			v.SetZero()
+			return err
+		}
+		list := make([]T, 0, min(n, 8))
+		for i := range n {
+			var one T
+			if err := d.Decode(&one); err != nil {
+				return err
+			}
+			if !says(&one) {
+				return fmt.Errorf("number %d of a list of %d is empty: must be a %T", i, n, one)
+			}
+			list = append(list, one)
+		}
+		v.Set(reflect.ValueOf(list))
+		return nil
+	}
 }
 
 var errTruncated = errors.New("msgpack is cut off in the middle")

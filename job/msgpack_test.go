@@ -120,3 +120,28 @@ func TestMemory(t *testing.T) {
 		}
 	}
 }
+
+// TestMemoryOfLists proves that lists of things that say nothing are not made before
+// they are looked at.
+func TestMemoryOfLists(t *testing.T) {
+	const n = 1 << 20
+	for name, head := range map[string]string{
+		"callbacks": "\x81\xa9callbacks", "calls": "\x81\xa5parts\x81\xa5calls", "chunks": "\x81\xa5parts\x81\xa6chunks",
+		"callbacks of a call": "\x81\xa5parts\x81\xa5calls\x91\x82\xa4task\xa1a\xa9callbacks",
+	} {
+		for _, element := range []string{"\x80", "\xc0", "\x00"} {
+			data := []byte(head + "\xdd\x00\x10\x00\x00" + strings.Repeat(element, n))
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, specErr := DecodeSpec(data, "a", nil, Normal, Nonce{})
+			_, recordErr := DecodeRecord(data)
+			runtime.ReadMemStats(&after)
+			if specErr == nil || recordErr == nil {
+				t.Errorf("%s of %x: no error: %v, %v", name, element, specErr, recordErr)
+			}
+			if took := after.TotalAlloc - before.TotalAlloc; took > n {
+				t.Errorf("%s of %x: %d bytes took %d bytes of memory", name, element, n, took)
+			}
+		}
+	}
+}

@@ -75,6 +75,10 @@ type Chunk struct {
 	Added bool `msgpack:"added,omitempty"`
 }
 
+// MaxParts is how many parts a composition may have: a bit for each takes half of
+// the 1 MB that a record may have where the server is not configured otherwise.
+const MaxParts = 1 << 22
+
 // Check reports what is wrong with parts that come from elsewhere.
 func (p Parts) Check() error {
 	switch p.Form {
@@ -84,10 +88,13 @@ func (p Parts) Check() error {
 	default:
 		return fmt.Errorf("unknown composition %q: must be %s, %s or %s", p.Form, FormParallel, FormSerial, FormThen)
 	}
+	if p.Count > MaxParts {
+		return fmt.Errorf("composition of %d parts: must be %d at most, of which some may be compositions themselves", p.Count, MaxParts)
+	}
 	stored := len(p.Calls)
 	for _, chunk := range p.Chunks {
-		if chunk.Count <= 0 || chunk.Name == "" {
-			return fmt.Errorf("composition has a chunk %q of %d parts", chunk.Name, chunk.Count)
+		if chunk.Count <= 0 || chunk.Count > MaxParts || chunk.Name == "" {
+			return fmt.Errorf("composition has a chunk %q of %d parts: must have a name, and 1 to %d", chunk.Name, chunk.Count, MaxParts)
 		}
 		stored += chunk.Count
 	}

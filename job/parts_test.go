@@ -109,16 +109,19 @@ func TestPartsCheck(t *testing.T) {
 		parts Parts
 		want  string
 	}{
-		"parallel":       {Parts{Form: FormParallel, Count: 1, Calls: []Call{call}}, ""},
-		"empty":          {Parts{Form: FormSerial}, ""},
-		"in chunks":      {Parts{Form: FormThen, Count: 3, Calls: []Call{call}, Chunks: []Chunk{{Name: "1", Count: 2}}}, ""},
-		"form":           {Parts{Form: "both"}, `unknown composition "both"`},
-		"too few":        {Parts{Form: FormParallel, Count: 2, Calls: []Call{call}}, "composition of 2 parts has 1"},
-		"empty chunk":    {Parts{Form: FormParallel, Chunks: []Chunk{{Name: "1"}}}, `chunk "1" of 0 parts`},
-		"nameless chunk": {Parts{Form: FormParallel, Count: 1, Chunks: []Chunk{{Count: 1}}}, `chunk "" of 1 parts`},
-		"nothing then":   {Parts{Form: FormThen}, "composition then has no part"},
-		"to nobody":      {Parts{Form: FormDelegate}, "composition delegate has no part"},
-		"illegal part":   {Parts{Form: FormSerial, Count: 2, Calls: []Call{call, {Task: "a b"}}}, "part 1: call of a b"},
+		"parallel":            {Parts{Form: FormParallel, Count: 1, Calls: []Call{call}}, ""},
+		"empty":               {Parts{Form: FormSerial}, ""},
+		"in chunks":           {Parts{Form: FormThen, Count: 3, Calls: []Call{call}, Chunks: []Chunk{{Name: "1", Count: 2}}}, ""},
+		"form":                {Parts{Form: "both"}, `unknown composition "both"`},
+		"too few":             {Parts{Form: FormParallel, Count: 2, Calls: []Call{call}}, "composition of 2 parts has 1"},
+		"empty chunk":         {Parts{Form: FormParallel, Chunks: []Chunk{{Name: "1"}}}, `chunk "1" of 0 parts`},
+		"nameless chunk":      {Parts{Form: FormParallel, Count: 1, Chunks: []Chunk{{Count: 1}}}, `chunk "" of 1 parts`},
+		"too many":            {Parts{Form: FormParallel, Count: MaxParts + 1, Chunks: []Chunk{{Name: "1", Count: MaxParts}, {Name: "2", Count: 1}}}, "must be 4194304 at most"},
+		"as many as can be":   {Parts{Form: FormParallel, Count: MaxParts, Chunks: []Chunk{{Name: "1", Count: MaxParts - 1}, {Name: "2", Count: 1}}}, ""},
+		"a chunk of too many": {Parts{Form: FormParallel, Count: 1, Calls: []Call{call}, Chunks: []Chunk{{Name: "1", Count: math.MaxInt}, {Name: "2", Count: math.MaxInt}, {Name: "3", Count: 2}}}, `chunk "1" of 9223372036854775807 parts`},
+		"nothing then":        {Parts{Form: FormThen}, "composition then has no part"},
+		"to nobody":           {Parts{Form: FormDelegate}, "composition delegate has no part"},
+		"illegal part":        {Parts{Form: FormSerial, Count: 2, Calls: []Call{call, {Task: "a b"}}}, "part 1: call of a b"},
 	} {
 		if err := row.parts.Check(); (err == nil) != (row.want == "") || err != nil && !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%s: %v, want %q", name, err, row.want)

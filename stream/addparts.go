@@ -112,6 +112,9 @@ const grownShare = 2
 
 // checkGrown reports parts that leave too little room for the outcome of their whole.
 func (q *Queue) checkGrown(record job.Record) error {
+	if record.Parts.Count > job.MaxParts {
+		return fmt.Errorf("composition is %w: it would have %d parts, and may have %d: put another composition", ErrTooLarge, record.Parts.Count, job.MaxParts)
+	}
 	data, err := job.EncodeRecord(record)
 	if err != nil {
 		return err

@@ -387,6 +387,20 @@ func TestAddPartsOfAnotherAttempt(t *testing.T) {
 	})
 }
 
+// No composition grows to more parts than a body may have, whatever a record may take.
+func TestAddPartsUpToTheMost(t *testing.T) {
+	large := func(o *server.Options) { o.MaxPayload, o.MaxPending = 4<<20, 64<<20 }
+	natstest.RunWith(t, large, func(t *testing.T, s *natstest.Server) {
+		q := createQueue(t, s.Connect(t), Config{})
+		for count, want := range map[int]error{job.MaxParts: nil, job.MaxParts + 1: ErrTooLarge} {
+			record := job.Record{Parts: &job.Parts{Form: job.FormParallel, Count: count}}
+			if err := q.checkGrown(record); !errors.Is(err, want) {
+				t.Errorf("%d parts: %v, want %v", count, err, want)
+			}
+		}
+	})
+}
+
 // Parts are added as long as the record of their whole has room for the outcome too;
 // whatever that is, and however many callbacks were put, the whole ends.
 func TestAddPartsUntilTheRecordIsFull(t *testing.T) {
