@@ -88,6 +88,9 @@ func (b BoundTask[A, R]) callback(A) options { return b.options }
 func Bind[W, A, R any](t Task[Bound[W, A], R], with W) BoundTask[A, R] {
 	o := t.taken()
 	o.arg = with
+	if value, err := encodeValue(with, job.MsgPack); err == nil && value.IsNone() {
+		o.arg = nil // which is written, so that the task takes two halves
+	}
 	return BoundTask[A, R]{o}
 }
 

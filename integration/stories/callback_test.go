@@ -221,11 +221,18 @@ func TestBoundCallback(t *testing.T) {
 			d.write("later to %s: %d", b.With, n)
 			return asyncnats.None{}, err
 		}))
+		idle := asyncnats.Define[asyncnats.Bound[asyncnats.None, int], asyncnats.None]("story.idle")
+		config.Handlers = append(config.Handlers, idle.Handle(func(_ context.Context, b asyncnats.Bound[asyncnats.None, int]) (asyncnats.None, error) {
+			d.write("idle %d", b.Got)
+			return asyncnats.None{}, nil
+		}))
 		s.dispatch(config)
 		put(s, work.Call("four").OnSuccess(asyncnats.Bind(mail, "ann")))
 		d.want(s, "work four", "to ann: 4")
 		put(s, work.Call("fiver").Any().OnSuccess(asyncnats.Bind(later, "bob")))
 		d.want(s, "work four", "to ann: 4", "work fiver", "later to bob: 5")
+		put(s, work.Call("sixsix").OnSuccess(asyncnats.Bind(idle, asyncnats.None{})))
+		d.want(s, "work four", "to ann: 4", "work fiver", "later to bob: 5", "work sixsix", "idle 6")
 	})
 }
 
