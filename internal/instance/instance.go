@@ -34,16 +34,18 @@ func UUID() (uuid.UUID, error) {
 // FromFile reads a UUID from the first line of a file. A file that does not
 // exist is made, with a new UUID and an explanation.
 func FromFile(file string) (uuid.UUID, error) {
-	for {
-		id, err := read(file)
-		if !errors.Is(err, fs.ErrNotExist) {
-			return id, err
-		}
-		// Two processes may be here at once; one of them makes the file.
-		if err := create(file); err != nil && !errors.Is(err, fs.ErrExist) {
-			return uuid.Nil, fmt.Errorf("cannot make the file of this instance's UUID: %w: make it by hand, or name another in %s", err, Variable)
-		}
+	id, err := read(file)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return id, err
 	}
+	// Two processes may be here at once; one of them makes the file.
+	if err := create(file); err != nil && !errors.Is(err, fs.ErrExist) {
+		return uuid.Nil, fmt.Errorf("cannot make the file of this instance's UUID: %w: make it by hand, or name another in %s", err, Variable)
+	}
+	if id, err = read(file); errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w, though something has its name: if that is a link, make the file that it points to, or remove it", err)
+	}
+	return id, err
 }
 
 func read(file string) (uuid.UUID, error) {

@@ -50,6 +50,10 @@ func TestFile(t *testing.T) {
 		}
 		return file
 	}
+	dangling := filepath.Join(dir, "dangling")
+	if err := os.Symlink(filepath.Join(dir, "gone"), dangling); err != nil {
+		t.Fatal(err)
+	}
 	const id = "2b708999-3bfb-46af-8b52-9417daf66d66"
 	for name, row := range map[string]struct {
 		file string
@@ -64,6 +68,7 @@ func TestFile(t *testing.T) {
 		"no UUID":             {write("words", "production-3\n"), `is "production-3", want a UUID`},
 		"UUID below":          {write("below", "\n"+id+"\n"), "want a UUID"},
 		"zero":                {write("zero", uuid.Nil.String()), "want a UUID"},
+		"dangling link":       {dangling, "make the file that it points to, or remove it"},
 		"directory":           {dir, "cannot read"},
 		"no such directory":   {filepath.Join(dir, "none", "uuid.txt"), "name another in ASYNCNATS_UUID"},
 	} {
