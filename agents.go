@@ -147,12 +147,25 @@ func (q *Queue) refuseBusy(ctx context.Context, dispatcher, name string) error {
 	return nil
 }
 
+// alivePatience is how long a dispatcher that shows that it is alive may take to answer:
+// its machine may be busy.
+const alivePatience = 3 * time.Second
+
 // presence asks a dispatcher what it does in the queue. up is false where it does
 // not answer.
 func (q *Queue) presence(ctx context.Context, dispatcher string) (who stream.Presence, up bool, err error) {
 	opened, err := q.open(ctx)
 	if err == nil {
 		who, up, err = opened.Presence(ctx, dispatcher, whoPatience)
+	}
+	if err == nil && !up {
+		var entry Dispatcher
+		if entry, err = q.client.Dispatcher(ctx, dispatcher); errors.Is(err, ErrNoDispatcher) {
+			return who, false, nil
+		}
+		if err == nil && entry.State == DispatcherActive {
+			who, up, err = opened.Presence(ctx, dispatcher, alivePatience)
+		}
 	}
 	if err != nil {
 		return who, false, fmt.Errorf("asyncnats: %w", err)

@@ -188,6 +188,11 @@ func TestAgentIsRemoved(t *testing.T) {
 		}
 		stints(s, paint, nil, "b")
 		w.wantBegun(s, "a", "b")
+		d.wire.Freeze() // a busy machine
+		time.AfterFunc(time.Second, d.wire.Thaw)
+		if err := remove(); !errors.Is(err, asyncnats.ErrAgentBusy) {
+			s.Errorf("removed while it works and is slow to answer: %v", err)
+		}
 		w.finish("a", "b")
 		if err := remove(); err != nil {
 			s.Error(err)
