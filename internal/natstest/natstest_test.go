@@ -3,6 +3,7 @@ package natstest_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -110,6 +111,44 @@ func TestOutage(t *testing.T) {
 		s.Restart(t)
 		time.Sleep(time.Second)
 		pull(t, lane, "a")
+	})
+}
+
+// A relay hands on what it is asked, but for what the test takes, and loses what the test has it lose.
+func TestRelay(t *testing.T) {
+	natstest.Run(t, func(t *testing.T, s *natstest.Server) {
+		newStream(t, s.JetStream(t))
+		lost := 0
+		s.Relay(t, "relay", func(request *nats.Msg) bool {
+			switch {
+			case strings.HasSuffix(request.Subject, ".API.INFO"):
+				return request.Respond([]byte(`{"streams":42}`)) == nil
+			case lost < 1:
+				lost++
+				request.Reply = "nobody"
+			}
+			return false
+		})
+		js, err := jetstream.NewWithDomain(s.Connect(t), "relay")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info, err := js.AccountInfo(t.Context()); err != nil || info.Streams != 42 {
+			t.Errorf("the test's answer: %+v, %v", info, err)
+		}
+		if _, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "b"}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("an answer that is lost: %v", err)
+		}
+		b, err := js.KeyValue(t.Context(), "b")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Put(t.Context(), "k", []byte("v")); err != nil {
+			t.Error(err)
+		}
+		if found, err := b.Get(t.Context(), "k"); err != nil || string(found.Value()) != "v" {
+			t.Errorf("%v, %v", found, err)
+		}
 	})
 }
 
