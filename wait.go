@@ -124,7 +124,10 @@ func (j *Job[R]) outcome(ctx context.Context, opened *stream.Queue) (record job.
 	if err != nil || ended && !claimed(record) {
 		return record, ended && err == nil, err
 	}
-	waiting, err := opened.Find(ctx, j.id)
+	waiting, err := opened.Peek(ctx, j.id)
+	if errors.Is(err, ErrNoJob) || err == nil && !j.is(waiting) {
+		waiting, err = opened.Find(ctx, j.id)
+	}
 	if err == nil && j.is(waiting) {
 		spec, _ := waiting.Spec()
 		return record, ended && spec.Keep != job.KeepNone, nil

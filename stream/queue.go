@@ -79,8 +79,18 @@ func (s Stored) Spec() (job.Spec, error) {
 }
 
 // Find returns the message of the job with that ID, wherever in the queue it
-// is. It returns [ErrNoJob] where there is none. It reads any replica.
+// is, as the leader knows it. It returns [ErrNoJob] where there is none.
 func (q *Queue) Find(ctx context.Context, id job.ID) (Stored, error) {
+	found, stored, err := q.findLatest(ctx, id)
+	if err == nil && !stored {
+		err = fmt.Errorf("job %s in queue %s: %w", id, q.names.queue, ErrNoJob)
+	}
+	return found, err
+}
+
+// Peek is Find that reads any replica: it may be behind, so that what it finds is gone
+// and what it misses is there, and costs the leader nothing.
+func (q *Queue) Peek(ctx context.Context, id job.ID) (Stored, error) {
 	found, err := q.last(ctx, q.names.anywhere(id))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return Stored{}, fmt.Errorf("job %s in queue %s: %w", id, q.names.queue, ErrNoJob)

@@ -3,10 +3,13 @@ package stories
 import (
 	"context"
 	"errors"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/asyncnats/asyncnats"
@@ -229,6 +232,71 @@ func TestWaitOutlivesALostAnswer(t *testing.T) {
 		}
 		if took := time.Since(restored); took > 5*time.Second {
 			s.Errorf("it heard of the end after %v", took)
+		}
+	})
+}
+
+// A replica that is behind knows nothing of a job that is there, or another job of its
+// ID that is over: nobody is told that theirs is.
+func TestReplicaIsBehind(t *testing.T) {
+	tell(t, func(s *story) {
+		if err := s.queue.CreateQuota(s.Context(), "gpu", 1); err != nil {
+			s.Fatal(err)
+		}
+		knows := func(*nats.Msg) bool { return false } // written while nobody asks
+		queue := s.through(func(request *nats.Msg) bool {
+			looks := strings.HasSuffix(request.Subject, ".DIRECT.GET.ASYNC_default") && strings.Contains(string(request.Data), "last_by_subj")
+			return looks && knows(request)
+		})
+		former := put(s, shout.Call("x").ID("me").Keep(job.KeepNone))
+		stale, err := s.server.JetStream(s.T).Stream(s.Context(), "ASYNC_default")
+		if err != nil {
+			s.Fatal(err)
+		}
+		old, err := stale.GetLastMsgForSubject(s.Context(), "async.default.job.*.me")
+		if err != nil {
+			s.Fatal(err)
+		}
+		if _, err := former.Pull(s.Context()); err != nil {
+			s.Fatal(err)
+		}
+		later, err := asyncnats.Put(s.Context(), queue, shout.Call("y").ID("me").In(time.Hour).Quota("gpu"))
+		if err != nil {
+			s.Fatal(err)
+		}
+		nothing := nats.Msg{Header: nats.Header{"Status": {"404"}, "Description": {"Message Not Found"}}}
+		another := nats.Msg{Data: old.Data, Header: nats.Header{
+			jetstream.SubjectHeader: {old.Subject}, jetstream.SequenceHeader: {strconv.FormatUint(old.Sequence, 10)},
+			jetstream.TimeStampHeaer: {old.Time.Format(time.RFC3339Nano)},
+		}}
+		for name, answer := range map[string]nats.Msg{"of nothing": nothing, "of another": another} {
+			knows = func(request *nats.Msg) bool {
+				reply := answer
+				return request.RespondMsg(&reply) == nil
+			}
+			ctx, cancel := context.WithTimeout(s.Context(), time.Minute)
+			if _, err := later.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				s.Errorf("%s: waited: %v", name, err)
+			}
+			cancel()
+			if status, err := later.Status(s.Context()); err != nil || status.State != job.Pending {
+				s.Errorf("%s: status %+v, %v", name, status, err)
+			}
+			if found, err := asyncnats.Lookup[string](s.Context(), queue, "me"); err != nil {
+				s.Errorf("%s: looked up: %v", name, err)
+			} else if _, err := found.Status(s.Context()); err != nil {
+				s.Errorf("%s: looked up another: %v", name, err)
+			}
+			for _, quotas := range [][]string{nil, {"gpu"}} {
+				if err := later.SetQuotas(s.Context(), quotas...); err != nil {
+					s.Errorf("%s: quotas %v: %v", name, quotas, err)
+				}
+			}
+		}
+		knows = func(*nats.Msg) bool { return false }
+		s.dispatch(shouters(dispatcher.Config{}))
+		if got := wait(s, later); got != "Y" {
+			s.Errorf("result %q", got)
 		}
 	})
 }

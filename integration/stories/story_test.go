@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/asyncnats/asyncnats"
@@ -40,6 +41,21 @@ func tellWith(t *testing.T, configure func(*server.Options), f func(s *story)) {
 		}
 		f(s)
 	})
+}
+
+// relayed is the domain of [story.through].
+const relayed = "relay"
+
+// through is the default queue of a client that asks by way of a relay, as
+// natstest.Server.Relay has it; others can, too.
+func (s *story) through(take func(*nats.Msg) bool) *asyncnats.Queue {
+	s.Helper()
+	s.server.Relay(s.T, relayed, take)
+	client, err := asyncnats.Connect(s.Context(), s.server.Connect(s.T), asyncnats.Config{Domain: relayed})
+	if err != nil {
+		s.Fatal(err)
+	}
+	return client.Queue(job.DefaultQueue)
 }
 
 // staff is a dispatcher of a story.
