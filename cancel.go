@@ -2,6 +2,7 @@ package asyncnats
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/asyncnats/asyncnats/job"
@@ -39,20 +40,25 @@ func (j *Job[R]) Cancel(ctx context.Context) (was job.State, err error) {
 // pulled, pending or scheduled; for another the error is [ErrAssigned], and for
 // one that is over, or was never there, [ErrNoJob]. What is returned can be put
 // again. zc.async: pull and remove (FEATURES 106, 107).
+//
+// While the server does not answer Pull tries again, until ctx ends or, where ctx has no
+// deadline, for 30 seconds. So that the job is not lost then it is returned beside the
+// error where it was taken back, or may have been; else the ID of what is returned is
+// empty.
 func (j *Job[R]) Pull(ctx context.Context) (Pulled, error) {
 	var message stream.Stored
 	err := j.queue.use(ctx, func(opened *stream.Queue) (err error) {
 		message, err = opened.Pull(ctx, j.id, j.nonce)
 		return err
 	})
-	if err != nil {
+	if message.ID == "" {
 		return Pulled{}, err
 	}
-	spec, err := message.Spec()
-	if err != nil {
-		return Pulled{}, fmt.Errorf("asyncnats: job %s was taken back and cannot be read: %w", j.id, err)
+	spec, specErr := message.Spec()
+	if specErr != nil {
+		return Pulled{}, errors.Join(err, fmt.Errorf("asyncnats: job %s was taken back and cannot be read: %w", j.id, specErr))
 	}
-	return Pulled{ID: j.id, Queue: j.queue.name, Spec: spec}, nil
+	return Pulled{ID: j.id, Queue: j.queue.name, Spec: spec}, err
 }
 
 // Pulled is a job that was taken back.

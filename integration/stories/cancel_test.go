@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/asyncnats/asyncnats"
 	"github.com/asyncnats/asyncnats/agents"
@@ -303,6 +307,95 @@ func TestPull(t *testing.T) {
 		awaitFake(s, func() bool { return hung.starts.Load() == 1 })
 		if _, err := running.Pull(s.Context()); !errors.Is(err, asyncnats.ErrAssigned) {
 			s.Errorf("pulled while it ran: %v", err)
+		}
+	})
+}
+
+// An answer that a pull does not get costs it time. What it has taken back is not lost.
+func TestPullUnanswered(t *testing.T) {
+	const forever = 1_000_000
+	for name, row := range map[string]struct {
+		delay  time.Duration
+		first  string // the first request whose answer is lost has this in its subject,
+		after  int    // after so many that have,
+		lost   int64  // and so many are lost in all
+		reason error
+	}{
+		"to the removal":                          {0, ".STREAM.MSG.DELETE.", 0, 1, nil},
+		"to the removal, twice":                   {0, ".STREAM.MSG.DELETE.", 0, 2, nil},
+		"to the removal, when it is scheduled":    {time.Hour, ".STREAM.MSG.DELETE.", 0, 1, nil},
+		"to the removal, and to all that follows": {0, ".STREAM.MSG.DELETE.", 0, forever, asyncnats.ErrUnanswered},
+		"to the lane's going on":                  {0, ".CONSUMER.PAUSE.", 1, 1, nil},
+		"to the removal of its record":            {0, ".API.$KV.", 0, 1, nil},
+		"to the removal of its record, for ever":  {0, ".API.$KV.", 0, forever, asyncnats.ErrUnanswered},
+		"to the first look":                       {0, ".STREAM.MSG.GET.", 0, 1, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tell(t, func(s *story) {
+				told := asyncnats.Define[string, asyncnats.None]("story.told")
+				var lost atomic.Int64
+				pulling, seen := false, 0
+				queue := s.through(func(request *nats.Msg) bool {
+					if pulling && strings.Contains(request.Subject, row.first) {
+						seen++
+					}
+					if seen > row.after && lost.Load() < row.lost {
+						lost.Add(1)
+						request.Reply = "nobody"
+					}
+					return false
+				})
+				j, err := asyncnats.Put(s.Context(), queue, shout.Call("x").ID("me").In(row.delay))
+				if err != nil {
+					s.Fatal(err)
+				}
+				if err := j.OnSuccess(s.Context(), told); err != nil { // which gives it a record
+					s.Fatal(err)
+				}
+				pulling = true
+				pulled, err := j.Pull(s.Context())
+				if !errors.Is(err, row.reason) {
+					s.Errorf("%v, want %v", err, row.reason)
+				}
+				if pulled.ID != "me" || pulled.Spec.Task != shout.Name() {
+					s.Errorf("pulled %+v", pulled)
+				}
+				if lost.Load() == 0 {
+					s.Error("no answer was lost")
+				}
+				if row.reason != nil {
+					return
+				}
+				s.wantEmpty()
+				if _, err := asyncnats.Lookup[string](s.Context(), s.queue, "me"); !errors.Is(err, asyncnats.ErrNoJob) {
+					s.Errorf("what is left of it: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// A pull that got no answer while somebody else has cancelled the job took nothing back.
+func TestPullUnansweredOfCancelled(t *testing.T) {
+	tell(t, func(s *story) {
+		mine := put(s, shout.Call("x").ID("me"))
+		lost := false
+		queue := s.through(func(request *nats.Msg) bool {
+			if lost || !strings.Contains(request.Subject, ".STREAM.MSG.DELETE.") {
+				return false
+			}
+			lost = true
+			if _, err := mine.Cancel(s.Context()); err != nil {
+				s.Error(err)
+			}
+			return true
+		})
+		theirs, err := asyncnats.Lookup[string](s.Context(), queue, "me")
+		if err != nil {
+			s.Fatal(err)
+		}
+		if pulled, err := theirs.Pull(s.Context()); !errors.Is(err, asyncnats.ErrNoJob) || pulled.ID != "" || !lost {
+			s.Errorf("pulled %+v, %v", pulled, err)
 		}
 	})
 }

@@ -1,0 +1,122 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/kv"
+)
+
+// Pull takes a job back that nobody was given: it is removed, and leaves no
+// outcome. nonce is that of the job meant, or zero for whichever has the ID. It
+// returns [ErrAssigned] for a job that was given out, even if it was handed back
+// since, and [ErrNoJob] where there is none or its outcome is recorded.
+//
+// Its lane is paused meanwhile. While the server does not answer it is tried again,
+// until ctx ends (30 s where ctx has no deadline). Where an answer was lost and the
+// message is gone then, the job counts as taken back unless its record has an outcome;
+// one that keeps no result may have ended instead.
+//
+// The job is returned beside an error, too, where it was taken back, as when its record
+// cannot be removed, or may have been: nobody else has it then.
+func (q *Queue) Pull(ctx context.Context, id job.ID, nonce job.Nonce) (Stored, error) {
+	ctx, cancel := withTimeout(ctx, putPatience)
+	defer cancel()
+	t := takeback{q: q, id: id, nonce: nonce, step: fmt.Sprintf("pull job %s from queue %s", id, q.names.queue)}
+	err := persist(ctx, func() error {
+		try, cancel := briefly(ctx)
+		defer cancel()
+		return t.try(try)
+	})
+	switch {
+	case err == nil, t.removed:
+		return t.message, err
+	case errors.Is(err, ErrAssigned):
+		return Stored{}, q.orOver(ctx, id, t.nonce, t.step, err)
+	case errors.Is(err, ErrNoJob), !t.lost:
+		return Stored{}, err
+	}
+	return t.message, err
+}
+
+// takeback is a pull of a job, over its tries.
+type takeback struct {
+	q     *Queue
+	id    job.ID
+	nonce job.Nonce
+	step  string
+
+	message Stored // that was asked to be removed last
+	lost    bool   // an answer to that was
+	removed bool
+}
+
+// try makes one try. Each is over before the pause of the lane is.
+func (t *takeback) try(ctx context.Context) error {
+	for !t.removed { // a schedule fires meanwhile, or somebody else removes the message
+		if err := t.remove(ctx); err != nil {
+			return err
+		}
+	}
+	if spec, err := t.message.Spec(); err == nil {
+		t.q.DropDeadline(t.id, spec)
+	}
+	if err := t.q.forgetRecord(ctx, t.id, t.nonce); err != nil {
+		return fmt.Errorf("%s: it was taken back, and its record is left: %w", t.step, err)
+	}
+	return nil
+}
+
+// remove looks for the job's message and removes it.
+func (t *takeback) remove(ctx context.Context) error {
+	message, stored, err := t.q.findLatest(ctx, t.id)
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.step, err)
+	}
+	spec, _ := message.Spec() // one that cannot be read has a nonce too
+	if !stored || !t.nonce.IsZero() && spec.Nonce != t.nonce {
+		return t.missed(ctx)
+	}
+	t.nonce = spec.Nonce
+	return t.q.undisturbed(ctx, message, t.step, func() (err error) {
+		t.message = message
+		if t.removed, err = t.q.remove(ctx, message.Sequence); err != nil {
+			t.lost = t.lost || errors.Is(err, ErrUnanswered)
+			err = fmt.Errorf("%s: %w", t.step, err)
+		}
+		return err
+	})
+}
+
+// missed decides what has become of a job whose message is gone: it was taken back by a
+// try whose answer was lost, or it is over.
+func (t *takeback) missed(ctx context.Context) error {
+	if !t.lost {
+		return fmt.Errorf("%s: %w", t.step, ErrNoJob)
+	}
+	record, _, found, err := t.q.Record(ctx, t.id)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s: %w", t.step, err)
+	case found && record.Nonce == t.nonce && record.State.Ended():
+		return fmt.Errorf("%s: %w", t.step, ErrNoJob)
+	}
+	t.removed = true
+	return nil
+}
+
+// forgetRecord removes the record of a job that was taken back, unless somebody was given
+// it all the same and has begun it.
+func (q *Queue) forgetRecord(ctx context.Context, id job.ID, nonce job.Nonce) error {
+	record, revision, found, err := q.Record(ctx, id)
+	if err != nil || !found || record.Nonce != nonce || record.State == job.Active || record.State.Ended() {
+		return err
+	}
+	err = q.records.Delete(ctx, q.names.record(id), revision)
+	if err == nil || errors.Is(err, kv.ErrConflict) {
+		return nil
+	}
+	return explain(q.conn(), fmt.Sprintf("remove the record of job %s", id), err)
+}
