@@ -38,8 +38,9 @@ func (j *Job[R]) Cancel(ctx context.Context) (was job.State, err error) {
 // Pull takes the job back: it is removed from its queue and leaves no outcome,
 // as if it had never been put. Only a job that no dispatcher was given can be
 // pulled, pending or scheduled; for another the error is [ErrAssigned], and for
-// one that is over, or was never there, [ErrNoJob]. What is returned can be put
-// again. zc.async: pull and remove (FEATURES 106, 107).
+// one that is over, or was never there, [ErrNoJob]. One that another waits for, as a
+// part of a composition or a call that a handler returned, is refused: cancel it. What is
+// returned can be put again. zc.async: pull and remove (FEATURES 106, 107).
 //
 // While the server does not answer Pull tries again, until ctx ends or, where ctx has no
 // deadline, for 30 seconds. So that the job is not lost then it is returned beside the

@@ -12,7 +12,8 @@ import (
 // Pull takes a job back that nobody was given: it is removed, and leaves no
 // outcome. nonce is that of the job meant, or zero for whichever has the ID. It
 // returns [ErrAssigned] for a job that was given out, even if it was handed back
-// since, and [ErrNoJob] where there is none or its outcome is recorded.
+// since, and [ErrNoJob] where there is none or its outcome is recorded. One that
+// another job waits for is refused: that would wait for ever.
 //
 // Its lane is paused meanwhile. While the server does not answer it is tried again,
 // until ctx ends (30 s where ctx has no deadline). Where an answer was lost and the
@@ -76,8 +77,11 @@ func (t *takeback) remove(ctx context.Context) error {
 		return fmt.Errorf("%s: %w", t.step, err)
 	}
 	spec, _ := message.Spec() // one that cannot be read has a nonce too
-	if !stored || !t.nonce.IsZero() && spec.Nonce != t.nonce {
+	switch {
+	case !stored || !t.nonce.IsZero() && spec.Nonce != t.nonce:
 		return t.missed(ctx)
+	case spec.Parent.Waits():
+		return fmt.Errorf("%s: job %s in queue %s waits for it: cancel it, or that job", t.step, spec.Parent.ID, spec.Parent.Queue)
 	}
 	t.nonce = spec.Nonce
 	return t.q.undisturbed(ctx, message, t.step, func() (err error) {

@@ -311,6 +311,48 @@ func TestPull(t *testing.T) {
 	})
 }
 
+// A part of a composition, or what a handler has called, is not taken back from the job
+// that waits for it, which would wait for ever. It can be cancelled.
+func TestPullOfWhatAnotherWaitsFor(t *testing.T) {
+	tell(t, func(s *story) {
+		outer := asyncnats.Define[string, string]("story.outer")
+		later := shout.Call("x").In(time.Hour)
+		s.dispatch(dispatcher.Config{Handlers: []job.Handler{
+			shout.Handle(toUpper),
+			outer.HandleCall(func(context.Context, string) (asyncnats.Call[string], error) { return later, nil }),
+		}})
+		parallel, calling := put(s, asyncnats.Parallel(later, later)), put(s, outer.Call("x"))
+		for name, whole := range map[string]interface {
+			Tree(context.Context, int) (asyncnats.Node, error)
+		}{"part": parallel, "call": calling} {
+			var tree asyncnats.Node
+			waitFor(s, func() (begun bool) {
+				var err error
+				tree, err = whole.Tree(s.Context(), 1)
+				return err == nil && len(tree.Parts) > 0
+			})
+			part, err := asyncnats.Lookup[string](s.Context(), s.queue, string(tree.Parts[0].ID))
+			if err != nil {
+				s.Fatal(name, err)
+			}
+			if pulled, err := part.Pull(s.Context()); err == nil || !strings.Contains(err.Error(), tree.ID.String()+" in queue default waits for it: cancel") {
+				s.Errorf("%s: pulled %+v, %v", name, pulled, err)
+			}
+			if _, err := part.Cancel(s.Context()); err != nil {
+				s.Errorf("%s: %v", name, err)
+			}
+		}
+		ctx, cancel := context.WithTimeout(s.Context(), 2*time.Hour)
+		defer cancel()
+		if _, err := calling.Wait(ctx); err == nil || !strings.Contains(err.Error(), string(job.KindCancelled)) {
+			s.Errorf("who called: %v", err)
+		}
+		if parts, err := parallel.Wait(ctx); err != nil || len(parts) != 2 || parts[0].Failure == nil || parts[1].Result != "X" {
+			s.Errorf("the whole: %+v, %v", parts, err)
+		}
+	})
+}
+
 // An answer that a pull does not get costs it time. What it has taken back is not lost.
 func TestPullUnanswered(t *testing.T) {
 	const forever = 1_000_000
