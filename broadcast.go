@@ -43,7 +43,11 @@ func (q *Queue) address(ctx context.Context, call job.Call) (job.Call, error) {
 	if err != nil || !opened.Broadcast() {
 		return call, err // which is refused later
 	}
-	to, err := opened.Hearers(ctx, call.Parts.Calls[0].Task)
+	var to []string
+	err = q.client.namespace.Persist(ctx, "look who performs broadcasts of queue "+q.name, func(ctx context.Context) (err error) {
+		to, err = opened.Hearers(ctx, call.Parts.Calls[0].Task)
+		return err
+	})
 	if err != nil {
 		return call, err
 	}

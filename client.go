@@ -144,7 +144,8 @@ func (q *Queue) Client() *Client { return q.client }
 // Name returns the queue's name.
 func (q *Queue) Name() string { return q.name }
 
-// open opens the queue at its first use.
+// open opens the queue at its first use, and persists in that while the server does not
+// answer, until ctx ends or, where ctx has no deadline, for 30 seconds.
 func (q *Queue) open(ctx context.Context) (*stream.Queue, error) {
 	q.mu.Lock()
 	opened := q.opened

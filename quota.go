@@ -185,6 +185,7 @@ func (q *Queue) quota(ctx context.Context, f func(*quotas.Set) error) error {
 	return nil
 }
 
+// openQuotas opens the queue's quotas at their first use, as open opens the queue.
 func (q *Queue) openQuotas(ctx context.Context) (*quotas.Set, error) {
 	opened, err := q.open(ctx)
 	if err != nil {
@@ -197,7 +198,10 @@ func (q *Queue) openQuotas(ctx context.Context) (*quotas.Set, error) {
 		return set, nil
 	}
 	bucket, subject := opened.Quotas()
-	set, err = quotas.Open(ctx, opened.Namespace().JetStream(), bucket, q.name, subject)
+	err = q.client.namespace.Persist(ctx, "open the quotas of queue "+q.name, func(ctx context.Context) (err error) {
+		set, err = quotas.Open(ctx, opened.Namespace().JetStream(), bucket, q.name, subject)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -209,7 +213,8 @@ func (q *Queue) openQuotas(ctx context.Context) (*quotas.Set, error) {
 	return q.quotas, nil
 }
 
-// known returns an error for the first of the quotas that does not exist.
+// known returns an error for the first of the quotas that does not exist. It persists as
+// open does.
 func (q *Queue) known(ctx context.Context, names []string) error {
 	if len(names) == 0 {
 		return nil
@@ -218,5 +223,7 @@ func (q *Queue) known(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	return set.Known(ctx, names)
+	return q.client.namespace.Persist(ctx, "look for quotas of queue "+q.name, func(ctx context.Context) error {
+		return set.Known(ctx, names)
+	})
 }

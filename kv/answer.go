@@ -10,12 +10,20 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
+// codeElecting is what a cluster answers that has no leader yet. The client has no name
+// for it.
+const codeElecting = 10008
+
 // Unanswered reports whether a request ended without the server's answer, so that
-// what it asked for may have happened.
+// what it asked for may have happened; or with the answer that there is nobody yet to
+// give one.
 func Unanswered(err error) bool {
 	for _, silence := range []error{
 		context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, jetstream.ErrNoStreamResponse,
 		nats.ErrDisconnected, nats.ErrConnectionReconnecting, nats.ErrReconnectBufExceeded,
+		&jetstream.APIError{ErrorCode: codeElecting},
+		// A watch is made by the client's older half.
+		nats.ErrJetStreamNotEnabled, &nats.APIError{ErrorCode: codeElecting},
 	} {
 		if errors.Is(err, silence) {
 			return true

@@ -20,9 +20,6 @@ import (
 // DefaultSize is the size of a quota where it is not said (FEATURES 35).
 const DefaultSize = 1
 
-// knownPatience is how long [Set.Known] looks for a quota at most.
-const knownPatience = 30 * time.Second
-
 // knownFor is how long [Set.Known] relies on having seen a quota.
 const knownFor = time.Second
 
@@ -304,8 +301,7 @@ func (s *Set) List(ctx context.Context) ([]Quota, error) {
 func (s *Set) nameOf(key string) string { return strings.TrimPrefix(key, s.queue+".") }
 
 // Known returns an [*UnknownError] for the first of the names that no quota
-// has (FEATURES 31). It relies for a second on what it has seen, and asks again
-// while nothing answers, for half a minute at most.
+// has (FEATURES 31). It relies for a second on what it has seen.
 func (s *Set) Known(ctx context.Context, names []string) error {
 	for _, name := range names {
 		s.mu.Lock()
@@ -314,7 +310,7 @@ func (s *Set) Known(ctx context.Context, names []string) error {
 		if fresh {
 			continue
 		}
-		if err := s.await(ctx, name); err != nil {
+		if _, err := s.Quota(ctx, name); err != nil {
 			return err
 		}
 		s.mu.Lock()
@@ -322,25 +318,6 @@ func (s *Set) Known(ctx context.Context, names []string) error {
 		s.mu.Unlock()
 	}
 	return nil
-}
-
-// await looks at a quota, again and again while nothing answers.
-func (s *Set) await(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, knownPatience)
-	defer cancel()
-	for {
-		try, cancel := context.WithTimeout(ctx, tryPatience)
-		_, err := s.Quota(try, name)
-		cancel()
-		if !kv.Unanswered(err) || ctx.Err() != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(tryPause):
-		}
-	}
 }
 
 func (s *Set) forget(name string) {

@@ -61,31 +61,19 @@ func (q *Queue) Register(ctx context.Context, lane Lane) error {
 	if q.known.has(lane) {
 		return nil
 	}
-	ctx, cancel := withTimeout(ctx, putPatience)
-	defer cancel()
-	for {
-		err := q.register(ctx, lane)
-		switch {
-		case err == nil:
-			q.known.add(lane)
-			return nil
-		case !errors.Is(err, ErrUnanswered):
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(tryPause):
-		}
+	err := q.ns.Persist(ctx, fmt.Sprintf("register lane %s of queue %s", lane.Token(), q.names.queue), func(ctx context.Context) error {
+		return q.register(ctx, lane)
+	})
+	if err == nil {
+		q.known.add(lane)
 	}
+	return err
 }
 
 // register tries once.
 func (q *Queue) register(ctx context.Context, lane Lane) error {
-	try, cancel := context.WithTimeout(ctx, tryPatience)
-	defer cancel()
 	key := q.names.laneKey(lane)
-	_, err := q.lanes.Create(try, key, laneEntry{Task: lane.Task, Quotas: lane.Quotas(), Priority: lane.Priority, To: lane.To, Created: time.Now().UTC()}, kv.Forever)
+	_, err := q.lanes.Create(ctx, key, laneEntry{Task: lane.Task, Quotas: lane.Quotas(), Priority: lane.Priority, To: lane.To, Created: time.Now().UTC()}, kv.Forever)
 	if err == nil || errors.Is(err, kv.ErrConflict) {
 		return nil
 	}

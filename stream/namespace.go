@@ -170,13 +170,18 @@ func (ns *Namespace) tellCreated(n names) {
 	}
 }
 
-// Queue opens a queue. It returns [ErrNoQueue] where there is none, and a
+// Queue opens a queue, and persists in that while the server does not answer
+// ([Namespace.Persist]). It returns [ErrNoQueue] where there is none, and a
 // [*ConfigError] where its stream cannot serve.
-func (ns *Namespace) Queue(ctx context.Context, name string) (*Queue, error) {
+func (ns *Namespace) Queue(ctx context.Context, name string) (q *Queue, err error) {
 	if err := job.CheckQueue(name); err != nil {
 		return nil, err
 	}
-	return ns.open(ctx, names{ns.name, name}, Config{}.withDefaults())
+	err = ns.Persist(ctx, "open queue "+name, func(ctx context.Context) (err error) {
+		q, err = ns.open(ctx, names{ns.name, name}, Config{}.withDefaults())
+		return err
+	})
+	return q, err
 }
 
 // open checks the stream and reads the meta message. A stream whose creator

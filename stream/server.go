@@ -41,32 +41,43 @@ func checkServer(ctx context.Context, js jetstream.JetStream) error {
 	return explain(js.Conn(), "ask for JetStream", err)
 }
 
-// codeElecting is what a cluster answers that has no leader yet. The client has no
-// name for it.
-const codeElecting jetstream.ErrorCode = 10008
-
 // accountInfo asks again while there is no answer, or none yet: a cluster that
 // elects its leader drops what it is asked, or says so.
 func accountInfo(ctx context.Context, js jetstream.JetStream) error {
 	ctx, cancel := withTimeout(ctx, js.Options().DefaultTimeout)
 	defer cancel()
 	for {
-		try, cancel := context.WithTimeout(ctx, tryPatience)
+		try, cancel := briefly(ctx)
 		_, err := js.AccountInfo(try)
 		cancel()
-		silent := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout)
-		electing := errors.Is(err, &jetstream.APIError{ErrorCode: codeElecting})
-		if !silent && !electing || ctx.Err() != nil || denied(js.Conn()) {
+		passing := kv.Unanswered(err) && !errors.Is(err, nats.ErrNoResponders) // which says that there is no JetStream
+		if !passing || ctx.Err() != nil || denied(js.Conn()) {
 			return err
 		}
-		if electing {
-			select {
-			case <-ctx.Done():
-				return err
-			case <-time.After(tryPause):
-			}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(tryPause):
 		}
 	}
+}
+
+// Persist calls ask again and again while the server does not answer, with some seconds
+// for each try, until ctx ends or, where ctx has no deadline, for 30 seconds. It returns
+// the last try's error: [ErrUnanswered] or [ErrPermission] where there was no answer.
+// step says what is asked.
+func (ns *Namespace) Persist(ctx context.Context, step string, ask func(context.Context) error) error {
+	ctx, cancel := withTimeout(ctx, putPatience)
+	defer cancel()
+	return persist(ctx, func() error {
+		try, cancel := briefly(ctx)
+		defer cancel()
+		err := ask(try)
+		if kv.Unanswered(err) && !errors.Is(err, ErrUnanswered) {
+			err = explain(ns.js.Conn(), step, err)
+		}
+		return err
+	})
 }
 
 func checkVersion(version string) error {
