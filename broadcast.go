@@ -98,13 +98,16 @@ func Expected[R any](ctx context.Context, broadcast *Job[map[string]Outcome[R]])
 }
 
 // broadcastRecord reads the record of a broadcast, or makes it of its message where it
-// has not begun.
-func (j *Job[R]) broadcastRecord(ctx context.Context) (job.Record, error) {
+// has not begun. It persists as open does.
+func (j *Job[R]) broadcastRecord(ctx context.Context) (record job.Record, err error) {
 	opened, err := j.queue.open(ctx)
 	if err != nil {
 		return job.Record{}, err
 	}
-	record, err := opened.WholeRecord(ctx, j.id, j.nonce)
+	err = opened.Namespace().Persist(ctx, fmt.Sprintf("read the record of job %s", j.id), func(ctx context.Context) (err error) {
+		record, err = opened.WholeRecord(ctx, j.id, j.nonce)
+		return err
+	})
 	if err == nil && record.Parts.Form != job.FormBroadcast {
 		err = fmt.Errorf("job %s is no broadcast", j.id)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/asyncnats/asyncnats"
@@ -495,6 +496,51 @@ func TestBroadcastLanesGo(t *testing.T) {
 		}
 		b = f.joinAs(uuid.MustParse(b), nil)
 		f.wants(wait(f.story, f.toAll(whoami.Call("again"))), a, b)
+	})
+}
+
+// TestBroadcastRepliesOutliveALostAnswer has whoever takes replies for as long as may be ask
+// again what got no answer, also who is to reply.
+func TestBroadcastRepliesOutliveALostAnswer(t *testing.T) {
+	muster(t, func(f *fleet) {
+		lost, asked := 0, 0 // written while nobody asks
+		queue := f.through(func(request *nats.Msg) bool {
+			if !strings.Contains(request.Subject, ".DIRECT.GET.KV_ASYNC_JOBS.") {
+				return false
+			}
+			asked++
+			return asked <= lost
+		}).Client().Queue("fleet")
+		a, b := f.join(), f.join()
+		j, err := asyncnats.Put(f.Context(), queue, asyncnats.ToAll(whoami.Call("hi")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for lost = range 3 {
+			for what, look := range map[string]func(context.Context) error{
+				"replies": func(ctx context.Context) error {
+					got, err := asyncnats.WaitReplies(ctx, j, 2)
+					f.wants(got, a, b)
+					return err
+				},
+				"expected": func(ctx context.Context) error {
+					to, err := asyncnats.Expected(ctx, j)
+					if len(to) != 2 {
+						t.Errorf("expected %v", to)
+					}
+					return err
+				},
+			} {
+				asked = 0
+				ctx, cancel := context.WithTimeout(f.Context(), time.Hour)
+				began := time.Now()
+				err := look(ctx)
+				cancel()
+				if took := time.Since(began); err != nil || took > 10*time.Second {
+					t.Errorf("%s, %d lost: %v after %v", what, lost, err, took)
+				}
+			}
+		}
 	})
 }
 
