@@ -167,13 +167,21 @@ func (t Task[A, R]) HandleCall(f func(ctx context.Context, arg A) (Call[R], erro
 }
 
 // delegable reports a call that names a queue or a quota which does not exist, as
-// [Put] does; to try again would not help.
+// [Put] does; to try again would not help. While the server does not answer it asks
+// again, until ctx ends: f has done its work. It asks once though ctx has ended.
 func delegable(ctx context.Context, call job.Call) error {
 	self, err := Self(ctx)
 	if err != nil {
 		return nil //nolint:nilerr // the handler is called by a test of its own
 	}
-	err = self.queue.knowsAll(context.WithoutCancel(ctx), call)
+	for {
+		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), readPatience)
+		err = self.queue.knowsAll(try, call)
+		cancel()
+		if !errors.Is(err, ErrUnanswered) || ctx.Err() != nil {
+			break
+		}
+	}
 	if errors.Is(err, ErrNoQueue) || errors.Is(err, ErrUnknownQuota) {
 		return job.Invalidf("%v", err)
 	}

@@ -133,3 +133,33 @@ func TestWaitWhileTheLeaderIsAway(t *testing.T) {
 		})
 	}
 }
+
+// A handler that returns a call for another queue has done its work: it is looked whether
+// that queue is there when the server answers again.
+func TestReturnedCallIsLookedAtAgain(t *testing.T) {
+	for name, fault := range unanswered {
+		t.Run(name, func(t *testing.T) {
+			tell(t, func(s *story) {
+				if _, err := s.client.CreateQueue(s.Context(), "other", asyncnats.QueueConfig{}); err != nil {
+					s.Fatal(err)
+				}
+				away, runs := time.Time{}, 0
+				s.through(func(request *nats.Msg) bool {
+					return strings.Contains(request.Subject, ".STREAM.INFO.ASYNC_other") && time.Now().Before(away) && fault(request)
+				})
+				outer := asyncnats.Define[string, string]("story.outer")
+				s.dispatch(dispatcher.Config{Domain: relayed, Handlers: []job.Handler{
+					shout.Handle(toUpper),
+					outer.HandleCall(func(context.Context, string) (asyncnats.Call[string], error) {
+						runs++
+						away = time.Now().Add(40 * time.Second)
+						return shout.Call("x").Queue("other"), nil
+					}),
+				}})
+				if got := wait(s, put(s, outer.Call("x"))); got != "X" || runs != 1 {
+					s.Errorf("%q after %d runs", got, runs)
+				}
+			})
+		})
+	}
+}
