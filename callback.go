@@ -204,28 +204,40 @@ func (q *Queue) knowsAll(ctx context.Context, call job.Call) error {
 	if err != nil {
 		return err
 	}
-	switch isBroadcast := call.Parts != nil && call.Parts.Form == job.FormBroadcast; {
+	isBroadcast := call.Parts != nil && call.Parts.Form == job.FormBroadcast
+	switch {
 	case isBroadcast && !opened.Broadcast():
 		return fmt.Errorf("queue %s is no broadcast queue: create one (asyncnats queue add NAME --broadcast), or put the call of %s itself", q.name, call.Parts.Calls[0].Task)
-	case isBroadcast:
-		return q.known(ctx, call.Parts.Calls[0].Quotas)
 	case opened.Broadcast() && call.Parts == nil:
 		return fmt.Errorf("queue %s is a broadcast queue: put ToAll of the call of %s, or choose another queue", q.name, call.Task)
 	}
-	if err := q.known(ctx, call.Quotas); err != nil {
+	if err := q.knowsBeside(ctx, call); err != nil || call.Parts == nil {
 		return err
 	}
-	for _, c := range call.Callbacks {
-		if err := q.knowsAll(ctx, c.Call); err != nil {
-			return err
-		}
-	}
-	if call.Parts == nil {
-		return nil
+	if isBroadcast {
+		return q.knowsBeside(ctx, call.Parts.Calls[0])
 	}
 	for i, part := range call.Parts.Calls {
 		if err := q.knowsAll(ctx, part); err != nil {
 			return fmt.Errorf("part %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// knowsBeside is knowsAll for the quotas and callbacks of a call that is put on the
+// queue, of whichever kind that is.
+func (q *Queue) knowsBeside(ctx context.Context, call job.Call) error {
+	if err := q.known(ctx, call.Quotas); err != nil {
+		return err
+	}
+	for _, c := range call.Callbacks {
+		knows := q.knowsAll
+		if c.Call.Queue == "" {
+			knows = q.knowsBeside
+		}
+		if err := knows(ctx, c.Call); err != nil {
+			return err
 		}
 	}
 	return nil

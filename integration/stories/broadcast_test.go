@@ -544,6 +544,29 @@ func TestBroadcastRepliesOutliveALostAnswer(t *testing.T) {
 	})
 }
 
+// TestBroadcastNames refuses a broadcast that names what does not exist, as any call is.
+func TestBroadcastNames(t *testing.T) {
+	muster(t, func(f *fleet) {
+		told := asyncnats.Define[job.Failure, asyncnats.None]("story.told")
+		all := asyncnats.ToAll(whoami.Call("hi"))
+		for name, row := range map[string]struct {
+			call asyncnats.Call[map[string]asyncnats.Outcome[string]]
+			want error
+		}{
+			"its quota":                    {asyncnats.ToAll(whoami.Call("hi").Quota("gpu")), asyncnats.ErrUnknownQuota},
+			"its callback's queue":         {all.OnFailure(told.Queue("nowhere")), asyncnats.ErrNoQueue},
+			"its callback's quota":         {all.OnFailure(told.Quota("gpu")), asyncnats.ErrUnknownQuota},
+			"its copies' callback's queue": {asyncnats.ToAll(whoami.Call("hi").OnFailure(told.Queue("nowhere"))), asyncnats.ErrNoQueue},
+			"its copies' callback's quota": {asyncnats.ToAll(whoami.Call("hi").OnFailure(told.Quota("gpu"))), asyncnats.ErrUnknownQuota},
+			"nothing, and has callbacks":   {asyncnats.ToAll(whoami.Call("hi").OnFailure(told)).OnFailure(told), nil},
+		} {
+			if _, err := asyncnats.Put(f.Context(), f.queue, row.call); !errors.Is(err, row.want) {
+				t.Errorf("%s: %v, want %v", name, err, row.want)
+			}
+		}
+	})
+}
+
 // TestBroadcastKinds refuses jobs on a queue of the other kind.
 func TestBroadcastKinds(t *testing.T) {
 	muster(t, func(f *fleet) {
