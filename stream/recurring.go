@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -130,6 +131,10 @@ func (q *Queue) writeRecurringOnce(ctx context.Context, name string, change func
 		_, err = q.crons.Update(ctx, key, old.Value, old.Revision, kv.Forever)
 	} else {
 		_, err = q.crons.Create(ctx, key, old.Value, kv.Forever)
+	}
+	if tooLarge(err) {
+		data, _ := json.Marshal(old.Value)
+		err = &TooLargeError{What: "recurring job", Size: len(data), Max: int(q.conn().MaxPayload())}
 	}
 	return err
 }

@@ -311,6 +311,11 @@ func TestRepeatRefuses(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), `"30 3 * * MON-FRI"`) {
 			s.Errorf("%v, want an example", err)
 		}
+		large := ticking.Call(strings.Repeat("x", 900<<10))
+		err = asyncnats.Repeat(s.Context(), s.queue, "a", "@hourly", large, asyncnats.RecurringConfig{})
+		if !errors.Is(err, asyncnats.ErrTooLarge) {
+			s.Errorf("%v, want that it is too large", err)
+		}
 		if list, err := s.queue.Recurring(s.Context()); err != nil || len(list) != 0 {
 			s.Errorf("stored: %v, %v", list, err)
 		}
