@@ -101,7 +101,9 @@ func (q *Queue) ResumeRecurring(ctx context.Context, name string) error {
 func (q *Queue) RunRecurring(ctx context.Context, name string) (j *Job[job.Value], err error) {
 	err = q.use(ctx, func(opened *stream.Queue) error {
 		entry, err := opened.RunRecurring(ctx, name)
-		j = newJob[job.Value](q, entry.ID, entry.Spec.Nonce)
+		if err == nil {
+			j = newJob[job.Value](q, entry.ID, entry.Spec.Nonce)
+		}
 		return err
 	})
 	return j, err

@@ -319,5 +319,8 @@ func TestRepeatRefuses(t *testing.T) {
 		if list, err := s.queue.Recurring(s.Context()); err != nil || len(list) != 0 {
 			s.Errorf("stored: %v, %v", list, err)
 		}
+		if j, err := s.queue.RunRecurring(s.Context(), "a"); j != nil || !errors.Is(err, asyncnats.ErrNoRecurring) {
+			s.Errorf("run: %v, %v", j, err)
+		}
 	})
 }
