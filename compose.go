@@ -78,9 +78,8 @@ func (o Outcome[R]) Get() (R, error) {
 // whole cancels its parts; cancelling a part is a part that fails.
 //
 // The put is one step, however many parts there are, up to [job.MaxParts]; together they
-// may take 250 MB. Each
-// part is performed at least once, as any job is, and counted once; the whole has one
-// outcome, whichever dispatchers die. Its result is stored as one, and so is bounded by
+// may take 250 MB. Each part is performed at least once, as any job is, and counted once;
+// the whole has one outcome, whichever dispatchers die. Its result is stored as one, and so is bounded by
 // the server's max_payload, 1 MB unless configured: where it does not fit the whole fails
 // with job.KindInvalid, so have parts with large results store them elsewhere.
 func Parallel[R any](parts ...Call[R]) Call[[]Outcome[R]] {

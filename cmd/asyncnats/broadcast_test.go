@@ -26,17 +26,15 @@ func TestBroadcasts(t *testing.T) {
 	if r := x.run("", "queue", "add", "fleet", "--broadcast", "--grace", "6s"); r.code != exitFailed || !strings.Contains(r.err, "exists, with grace 5s, ack wait 15s") {
 		t.Errorf("with another grace: %+v", r)
 	}
-	for _, flag := range []string{"--then", "--on-success", "--on-failure", "--on-done"} {
-		if r := x.run("", "put", "shout", `"a"`, "--queue", "fleet", flag, "heard"); r.code != exitUsage || !strings.Contains(r.err, "queue fleet is a broadcast queue") {
-			t.Errorf("%s: %+v", flag, r)
-		}
+	if r := x.run("", "put", "shout", `"a"`, "--queue", "fleet", "--then", "heard"); r.code != exitUsage || !strings.Contains(r.err, "queue fleet is a broadcast queue") {
+		t.Errorf("then: %+v", r)
 	}
 	if r := x.run("", "put", "shout", `"a"`, "--queue", "fleet", "--wait"); r.code != exitOK || !strings.Contains(r.err, "nobody performed it") {
 		t.Errorf("to nobody: %+v", r)
 	}
 	for _, name := range []string{"first", "second"} {
 		x.env = append(x.env, "ASYNCNATS_UUID="+name+".uuid")
-		d := x.start("err", "dispatch", "--log-format", "json", "--handle", "shout=tr a-z A-Z", "--handle", "fail=sh fail.sh")
+		d := x.start("err", "dispatch", "--log-format", "json", "--handle", "shout=tr a-z A-Z", "--handle", "fail=sh fail.sh", "--handle", "heard=cat")
 		d.line("dispatcher runs")
 	}
 	x.until(`"A"`, "put", "shout", `"a"`, "--queue", "fleet", "--wait")
@@ -65,5 +63,7 @@ func TestBroadcasts(t *testing.T) {
 	if out := x.ok("put", "shout", `"c"`, `"d"`, "--queue", "fleet", "--parallel", "--wait"); strings.Count(out, `"C"`) != 2 || strings.Count(out, `"D"`) != 2 {
 		t.Errorf("two in parallel: %s", out)
 	}
+	x.ok("put", "shout", `"e"`, "--queue", "fleet", "--on-success", "heard", "--id", "told")
+	x.until("on success:  heard  completed", "job", "tree", "told", "--queue", "fleet")
 	contains(t, x.ok("queue", "info", "fleet"), "broadcast")
 }

@@ -39,14 +39,19 @@ func (c *jobPullCmd) Run(ctx context.Context, a *app) error {
 		done := []pulled{} // not null in JSON
 		err := eachJob(ctx, q, c.IDs, func(j *asyncnats.Job[job.Value]) error {
 			one, err := pull(ctx, j)
-			if err != nil {
+			if one.ID == "" {
 				return err
 			}
+			// Beside an error too: nobody else may have it.
 			done = append(done, one)
 			if !c.JSON {
-				fmt.Fprintf(a.out, "%s taken back: %s %s\n", one.ID, one.Task, firstLine(string(one.Arg), 60))
+				back := "taken back"
+				if err != nil {
+					back = "may have been taken back"
+				}
+				fmt.Fprintf(a.out, "%s %s: %s %s\n", one.ID, back, one.Task, firstLine(string(one.Arg), 60))
 			}
-			return nil
+			return err
 		})
 		if c.JSON {
 			err = errors.Join(err, printJSON(a.out, done))
@@ -57,14 +62,15 @@ func (c *jobPullCmd) Run(ctx context.Context, a *app) error {
 
 func pull(ctx context.Context, j *asyncnats.Job[job.Value]) (pulled, error) {
 	back, err := j.Pull(ctx)
-	if err != nil {
+	if back.ID == "" {
 		return pulled{}, err
 	}
 	one := pulled{ID: back.ID, Task: back.Spec.Task, Quotas: back.Spec.Quotas, Begin: back.Spec.Begin}
 	if !back.Spec.Arg.IsNone() {
-		if one.Arg, err = back.Spec.Arg.AsJSON(); err != nil {
-			return pulled{}, fmt.Errorf("job %s was taken back, and its argument cannot be shown: %w", back.ID, err)
+		var unshown error
+		if one.Arg, unshown = back.Spec.Arg.AsJSON(); unshown != nil {
+			err = errors.Join(err, fmt.Errorf("the argument of job %s cannot be shown: %w", back.ID, unshown))
 		}
 	}
-	return one, nil
+	return one, err
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -68,8 +67,8 @@ func (c *putCmd) Run(ctx context.Context, a *app) error {
 	if c.toAll, err = q.Broadcast(ctx); err != nil {
 		return err
 	}
-	if next := slices.Concat(c.OnSuccess, c.OnFailure, c.OnDone); c.toAll && (c.Then != "" || len(next) > 0) {
-		return usagef("queue %s is a broadcast queue, and --then and --on-… put on the same queue: wait for the replies (--wait), then put what follows", c.Queue)
+	if c.toAll && c.Then != "" {
+		return usagef("queue %s is a broadcast queue, whose jobs all dispatchers perform: --on-success %s puts one job that takes the replies", c.Queue, c.Then)
 	}
 	calls, err := c.calls(a.in)
 	if err != nil {
