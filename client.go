@@ -93,7 +93,8 @@ func (c *Client) Queue(name string) *Queue {
 type QueueConfig = stream.Config
 
 // CreateQueue creates a queue, or returns the one that exists, which it never
-// alters. It returns a [*stream.ConfigError] where a stream of the name that it
+// alters. While the server does not answer it goes on, until ctx ends or, where ctx has
+// no deadline, for 30 seconds at each step. It returns a [*stream.ConfigError] where a stream of the name that it
 // needs exists and cannot serve as a queue.
 func (c *Client) CreateQueue(ctx context.Context, name string, config QueueConfig) (*Queue, error) {
 	opened, err := c.namespace.CreateQueue(ctx, name, config)

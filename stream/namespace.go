@@ -128,6 +128,8 @@ func (ns *Namespace) JetStream() jetstream.JetStream { return ns.js }
 // CreateQueue creates a queue, or opens the one of that name. A queue that
 // exists is never altered: c applies to a new one only.
 //
+// Each step is taken again while the server does not answer ([Namespace.Persist]).
+//
 // The namespace's buckets are made first, so that where there is a queue there
 // are buckets; a crash between leaves buckets that no queue uses yet.
 func (ns *Namespace) CreateQueue(ctx context.Context, name string, c Config) (*Queue, error) {
@@ -136,15 +138,26 @@ func (ns *Namespace) CreateQueue(ctx context.Context, name string, c Config) (*Q
 		return nil, err
 	}
 	c = c.withDefaults()
-	if _, err := ns.createBuckets(ctx, c.Replicas); err != nil {
-		return nil, explain(ns.js.Conn(), "create queue "+name, err)
+	step := "create queue " + name
+	err := ns.Persist(ctx, step, func(ctx context.Context) error {
+		_, err := ns.createBuckets(ctx, c.Replicas)
+		return err
+	})
+	if err == nil {
+		err = ns.Persist(ctx, step, func(ctx context.Context) error {
+			_, err := ns.js.CreateStream(ctx, streamConfig(n, c))
+			return err
+		})
 	}
-	_, err := ns.js.CreateStream(ctx, streamConfig(n, c))
 	created := err == nil
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-		return nil, explain(ns.js.Conn(), "create queue "+name, err)
+		return nil, explain(ns.js.Conn(), step, err)
 	}
-	q, err := ns.open(ctx, n, c)
+	var q *Queue
+	err = ns.Persist(ctx, step, func(ctx context.Context) (err error) {
+		q, err = ns.open(ctx, n, c)
+		return err
+	})
 	if err == nil && q.Broadcast() != c.Broadcast {
 		return nil, fmt.Errorf("create queue %s: it exists, and is of kind %s: use another name", name, q.meta.Kind)
 	}

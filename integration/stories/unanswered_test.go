@@ -40,6 +40,18 @@ func TestFirstPutIsRepeated(t *testing.T) {
 			_, err := asyncnats.Put(ctx, c.Queue(job.DefaultQueue), shout.Call("x"))
 			return err
 		}},
+		"a new queue": {".STREAM.CREATE.ASYNC_more", func(ctx context.Context, c *asyncnats.Client) error {
+			_, err := c.CreateQueue(ctx, "more", asyncnats.QueueConfig{})
+			return err
+		}},
+		"buckets of a new queue": {".STREAM.INFO.KV_ASYNC_NOTES", func(ctx context.Context, c *asyncnats.Client) error {
+			_, err := c.CreateQueue(ctx, "more", asyncnats.QueueConfig{})
+			return err
+		}},
+		"a queue that was made": {".STREAM.INFO.ASYNC_more", func(ctx context.Context, c *asyncnats.Client) error {
+			_, err := c.CreateQueue(ctx, "more", asyncnats.QueueConfig{})
+			return err
+		}},
 		"a bucket": {".STREAM.INFO.KV_ASYNC_JOBS", func(ctx context.Context, c *asyncnats.Client) error {
 			_, err := asyncnats.PutMany(ctx, c.Queue(job.DefaultQueue), shout.Call("x"), shout.Call("y"))
 			return err
