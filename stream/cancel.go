@@ -262,12 +262,34 @@ func (q *Queue) PayOrDisown(ctx context.Context, id job.ID, spec job.Spec, over 
 	return q.disown(ctx, id, spec.Nonce, spec.Keep)
 }
 
-// given reports whether a job's message may have been given to a dispatcher.
-func (q *Queue) given(ctx context.Context, message Stored, stored bool) (bool, error) {
+// ackedPatience is how long the message of a job that was acked may still be there.
+const ackedPatience = 100 * time.Millisecond
+
+// given says whether a job's message was given to a dispatcher.
+type given int
+
+const (
+	givenNever given = iota
+	// givenBefore: it was, and was handed back, or acked just now.
+	givenBefore
+	// givenNow: it may be with one.
+	givenNow
+)
+
+func (q *Queue) given(ctx context.Context, message Stored, stored bool) (given, error) {
 	if !stored || message.Scheduled {
-		return false, nil
+		return givenNever, nil
 	}
-	return q.Assigned(ctx, message.Lane)
+	step := "look at lane " + message.Lane.Token()
+	switch info, err := q.laneConsumer(ctx, message.Lane); {
+	case err != nil:
+		return givenNever, explain(q.conn(), step, err)
+	case info == nil || info.NumAckPending == 0 && info.Delivered.Stream < message.Sequence:
+		return givenNever, nil
+	case info.NumAckPending == 0:
+		return givenBefore, nil
+	}
+	return givenNow, nil
 }
 
 // removeAll removes every message of a job.
@@ -312,7 +334,14 @@ func (q *Queue) tellCancelled(ctx context.Context, nonce job.Nonce, message Stor
 		return false, err
 	}
 	given, err := q.given(ctx, message, stored)
-	if err != nil || !given {
+	if given == givenBefore {
+		// An ack is counted before the message goes.
+		select {
+		case <-ctx.Done():
+		case <-time.After(ackedPatience):
+		}
+	}
+	if err != nil || given != givenNow {
 		return false, err
 	}
 	ctx, stop := context.WithTimeout(ctx, herePatience)

@@ -232,19 +232,29 @@ func (q *Queue) look(ctx context.Context, who []Presence) (Info, error) {
 // from it and there is none, in the stream.
 func (q *Queue) laneInfo(ctx context.Context, lane Lane) (LaneInfo, error) {
 	view := LaneInfo{Task: lane.Task, Quotas: lane.Quotas(), Priority: lane.Priority, To: lane.To}
-	consumer, err := q.ns.js.Consumer(ctx, q.names.stream(), lane.Token())
-	switch {
-	case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrConsumerDoesNotExist):
+	info, err := q.laneConsumer(ctx, lane)
+	if err == nil && info == nil {
 		view.Pending, err = q.count(ctx, q.names.lane(lane))
-		return view, err
-	case err != nil:
+	}
+	if err != nil || info == nil {
 		return view, err
 	}
-	info := consumer.CachedInfo()
 	// A job that was handed back is in both of the server's numbers' gaps: it
 	// waits for redelivery, not yet given out again.
 	view.Pending, view.Assigned = info.NumPending, info.NumAckPending
 	return view, nil
+}
+
+// laneConsumer asks for a lane's consumer; nil where there is none.
+func (q *Queue) laneConsumer(ctx context.Context, lane Lane) (*jetstream.ConsumerInfo, error) {
+	consumer, err := q.ns.js.Consumer(ctx, q.names.stream(), lane.Token())
+	switch {
+	case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrConsumerDoesNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return consumer.CachedInfo(), nil
 }
 
 // count counts the messages on a subject with wildcards, by what a direct get

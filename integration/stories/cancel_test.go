@@ -441,3 +441,51 @@ func TestPullUnansweredOfCancelled(t *testing.T) {
 		}
 	})
 }
+
+// The server counts an ack before it removes the message. Whoever cancels in between a job
+// of which nothing is kept is told that it has ended, and the job is not said to be
+// cancelled.
+func TestCancelOfWhatIsAcked(t *testing.T) {
+	tell(t, func(s *story) {
+		release := make(chan struct{})
+		s.dispatch(dispatcher.Config{Handlers: []job.Handler{shout.Handle(func(context.Context, string) (string, error) {
+			<-release
+			return "done", nil
+		})}})
+		asked, ended := 0, time.Time{}
+		var there []byte // the message, as it was before the ack
+		nc := s.server.Connect(s.T)
+		queue := s.through(func(request *nats.Msg) bool {
+			if !strings.Contains(request.Subject, ".STREAM.MSG.GET.ASYNC_default") {
+				return false
+			}
+			// It is looked for when the cancel begins, and when that is written; then
+			// dispatchers are told.
+			if asked++; asked == 2 {
+				found, err := nc.Request("$JS.API.STREAM.MSG.GET.ASYNC_default", request.Data, time.Second)
+				if err != nil {
+					s.Error(err)
+					return false
+				}
+				there = found.Data
+				close(release)
+				awaitFake(s, func() bool { return messages(s) == 0 })
+				ended = time.Now()
+			}
+			return (asked == 2 || asked == 3) && time.Since(ended) < 50*time.Millisecond && request.Respond(there) == nil
+		})
+		j := put(s, shout.Call("x").Keep(job.KeepNone))
+		time.Sleep(time.Second)
+		same, err := asyncnats.Lookup[string](s.Context(), queue, j.ID().String())
+		if err != nil {
+			s.Fatal(err)
+		}
+		asked = 0
+		if was, err := same.Cancel(s.Context()); !errors.Is(err, asyncnats.ErrCompleted) || asked < 3 {
+			s.Errorf("it was %s, %v, asked %d times", was, err, asked)
+		}
+		if status, err := j.Status(s.Context()); !errors.Is(err, asyncnats.ErrNoJob) {
+			s.Errorf("left %+v, %v", status, err)
+		}
+	})
+}
