@@ -152,9 +152,6 @@ func (q *Queue) performer(ctx context.Context, opened *stream.Queue, lane stream
 		return err
 	}
 	status.performed(performances([]stream.Presence{who}))
-	if status.State == job.Pending { // it answers for the job, and lists those that run
-		status.State = job.Assigned
-	}
 	return nil
 }
 

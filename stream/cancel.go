@@ -280,10 +280,9 @@ func (q *Queue) given(ctx context.Context, message Stored, stored bool) (given, 
 	if !stored || message.Scheduled {
 		return givenNever, nil
 	}
-	step := "look at lane " + message.Lane.Token()
 	switch info, err := q.laneConsumer(ctx, message.Lane); {
 	case err != nil:
-		return givenNever, explain(q.conn(), step, err)
+		return givenNever, err
 	case info == nil || info.NumAckPending == 0 && info.Delivered.Stream < message.Sequence:
 		return givenNever, nil
 	case info.NumAckPending == 0:
@@ -334,15 +333,15 @@ func (q *Queue) tellCancelled(ctx context.Context, nonce job.Nonce, message Stor
 		return false, err
 	}
 	given, err := q.given(ctx, message, stored)
-	if given == givenBefore {
-		// An ack is counted before the message goes.
+	switch {
+	case err != nil || given == givenNever:
+		return false, err
+	case given == givenBefore: // an ack is counted before the message goes
 		select {
 		case <-ctx.Done():
 		case <-time.After(ackedPatience):
 		}
-	}
-	if err != nil || given != givenNow {
-		return false, err
+		return false, nil
 	}
 	ctx, stop := context.WithTimeout(ctx, herePatience)
 	defer stop()

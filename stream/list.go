@@ -252,7 +252,7 @@ func (q *Queue) laneConsumer(ctx context.Context, lane Lane) (*jetstream.Consume
 	case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrConsumerDoesNotExist):
 		return nil, nil
 	case err != nil:
-		return nil, err
+		return nil, explain(q.conn(), "look at lane "+lane.Token(), err)
 	}
 	return consumer.CachedInfo(), nil
 }
@@ -280,9 +280,6 @@ func (q *Queue) count(ctx context.Context, subject string) (uint64, error) {
 // Assigned reports whether any job of a lane was delivered and is not
 // completed.
 func (q *Queue) Assigned(ctx context.Context, lane Lane) (bool, error) {
-	view, err := q.laneInfo(ctx, lane)
-	if err != nil {
-		return false, explain(q.conn(), "look at lane "+lane.Token(), err)
-	}
-	return view.Assigned > 0, nil
+	info, err := q.laneConsumer(ctx, lane)
+	return info != nil && info.NumAckPending > 0, err
 }

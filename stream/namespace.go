@@ -141,17 +141,17 @@ func (ns *Namespace) CreateQueue(ctx context.Context, name string, c Config) (*Q
 	step := "create queue " + name
 	err := ns.Persist(ctx, step, func(ctx context.Context) error {
 		_, err := ns.createBuckets(ctx, c.Replicas)
-		return err
+		return explainNil(ns.js.Conn(), step, err)
 	})
 	if err == nil {
 		err = ns.Persist(ctx, step, func(ctx context.Context) error {
 			_, err := ns.js.CreateStream(ctx, streamConfig(n, c))
-			return err
+			return explainNil(ns.js.Conn(), step, err)
 		})
 	}
 	created := err == nil
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-		return nil, explain(ns.js.Conn(), step, err)
+		return nil, err
 	}
 	var q *Queue
 	err = ns.Persist(ctx, step, func(ctx context.Context) (err error) {
