@@ -319,17 +319,24 @@ type cancelNews struct {
 }
 
 // tellCancelled tells all dispatchers of the queue that a job was cancelled, whose
-// message was found as given. here says that one of them may have had it and answered
+// message was found as given. here says that one of them had it and has answered
 // that it has.
 //
 // Whoever is given the job later was told before, so it is asked after that who may
-// have it.
+// have it, and those who may are told again. Who had it when they were told first may
+// have done by then all that is to be done: that answer counts as well.
 func (q *Queue) tellCancelled(ctx context.Context, nonce job.Nonce, message Stored, stored bool) (here bool, err error) {
 	data, err := json.Marshal(cancelNews{nonce})
 	if err != nil {
 		return false, err
 	}
-	if err := q.conn().Publish(q.names.cancel(), data); err != nil {
+	answers, err := q.conn().SubscribeSync(q.conn().NewInbox())
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = answers.Unsubscribe() }()
+	tell := func() error { return q.conn().PublishRequest(q.names.cancel(), answers.Subject, data) }
+	if err := tell(); err != nil {
 		return false, err
 	}
 	given, err := q.given(ctx, message, stored)
@@ -337,19 +344,31 @@ func (q *Queue) tellCancelled(ctx context.Context, nonce job.Nonce, message Stor
 	case err != nil || given == givenNever:
 		return false, err
 	case given == givenBefore: // an ack is counted before the message goes
-		select {
-		case <-ctx.Done():
-		case <-time.After(ackedPatience):
-		}
-		return false, nil
+		return isHere(ctx, answers, ackedPatience)
 	}
-	ctx, stop := context.WithTimeout(ctx, herePatience)
+	if err := tell(); err != nil {
+		return false, err
+	}
+	return isHere(ctx, answers, herePatience)
+}
+
+// isHere waits for the answer that a dispatcher has the job; where nobody heard that
+// it was asked, twice, there is none to wait for.
+func isHere(ctx context.Context, answers *nats.Subscription, patience time.Duration) (bool, error) {
+	ctx, stop := context.WithTimeout(ctx, patience)
 	defer stop()
-	_, err = q.conn().RequestWithContext(ctx, q.names.cancel(), data)
-	if kv.Unanswered(err) {
-		return false, nil
+	for range 2 {
+		switch _, err := answers.NextMsgWithContext(ctx); {
+		case err == nil:
+			return true, nil
+		case errors.Is(err, nats.ErrNoResponders):
+		case kv.Unanswered(err):
+			return false, nil
+		default:
+			return false, err
+		}
 	}
-	return err == nil, err
+	return false, nil
 }
 
 // OnCancel has f told of jobs that were cancelled, until stop is called. f

@@ -489,3 +489,35 @@ func TestCancelOfWhatIsAcked(t *testing.T) {
 		}
 	})
 }
+
+// A dispatcher that is told of a cancel may have ended the attempt before whoever cancels
+// asks the server for it. The job was active all the same.
+func TestCancelOfWhatEndsAtOnce(t *testing.T) {
+	tell(t, func(s *story) {
+		started := make(chan struct{})
+		s.dispatch(dispatcher.Config{Handlers: []job.Handler{shout.Handle(func(ctx context.Context, _ string) (string, error) {
+			close(started)
+			<-ctx.Done()
+			return "", context.Cause(ctx)
+		})}})
+		cancels, asked := false, 0
+		queue := s.through(func(request *nats.Msg) bool {
+			if cancels && strings.Contains(request.Subject, ".CONSUMER.INFO.ASYNC_default") {
+				asked++
+				awaitFake(s, func() bool { return messages(s) == 0 })
+			}
+			return false
+		})
+		j := put(s, shout.Call("x"))
+		<-started
+		same, err := asyncnats.Lookup[string](s.Context(), queue, j.ID().String())
+		if err != nil {
+			s.Fatal(err)
+		}
+		cancels = true
+		if was, err := same.Cancel(s.Context()); was != job.Active || err != nil || asked == 0 {
+			s.Errorf("it was %s, %v, asked %d times", was, err, asked)
+		}
+		wantCancelled(s, j)
+	})
+}
