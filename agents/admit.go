@@ -17,10 +17,12 @@ type admission struct {
 	runner  *Runner
 	lane    *laneState
 	claims  context.Context // ends when nothing is to be taken from the lane any more
-	relief  bool            // it was taken from a full lane
+	lease   *stream.Lease
+	relief  bool // it was taken from a full lane
 	stage   stage
 	ticket  *quotas.Ticket // once it is queued
 	swapped chan struct{}  // closed when another waits in its place
+	handed  bool           // it is
 }
 
 type stage int
@@ -35,9 +37,9 @@ const (
 )
 
 // arrive counts a job that was delivered.
-func (s *laneState) arrive(r *Runner, relief bool) *admission {
+func (s *laneState) arrive(r *Runner, lease *stream.Lease, relief bool) *admission {
 	r.entering++
-	return &admission{runner: r, lane: s, claims: s.claims, relief: relief, swapped: make(chan struct{})}
+	return &admission{runner: r, lane: s, lease: lease, claims: s.claims, relief: relief, swapped: make(chan struct{})}
 }
 
 func (e *admission) move(to stage) {
@@ -80,12 +82,15 @@ func (r *Runner) admit(s *laneState, lease *stream.Lease, relief bool) {
 	if invalid == nil && a.first() && !a.early() {
 		a.enter(false)
 	}
-	entry := s.arrive(r, relief)
+	entry := s.arrive(r, lease, relief)
 	r.admissions++
 	go func() {
 		defer r.box.Post(func() { // whatever becomes of the handler's goroutine
 			entry.move(outside)
 			r.admissions--
+			if entry.handed {
+				s.leaving--
+			}
 		})
 		r.pass(entry, a, invalid)
 	}()

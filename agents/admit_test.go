@@ -125,7 +125,7 @@ func TestAdmissionIsCounted(t *testing.T) {
 	}
 	var all []*admission
 	for _, lane := range []*laneState{one, one, other} {
-		all = append(all, lane.arrive(r, false))
+		all = append(all, lane.arrive(r, nil, false))
 	}
 	want("delivered", 3, 0, 0)
 	all[0].move(queued)

@@ -31,9 +31,13 @@ type laneState struct {
 	keeps   bool      // a place is kept for what waiting may bring
 	failing bool      // it could not be opened or pulled from, which was logged
 
-	queued []*admission // jobs of it that wait for a slot
-	relief bool         // the waiting pull is of a full lane
-	vain   time.Time    // when such a pull last brought a job in vain
+	queued []*admission    // jobs of it that wait for a slot
+	relief bool            // the waiting pull is of a full lane
+	tried  map[uint64]bool // jobs that such pulls brought in vain, by sequence
+	vain   time.Time       // when they had all come
+	// leaving is how many of its jobs are being handed back for others; before the
+	// server has them it would give out new ones in their place.
+	leaving int
 }
 
 // open opens the lane's tap in the background, again and again until it

@@ -20,7 +20,7 @@ func (r *Runner) pull(now time.Time) {
 	v := view{size: r.size, prefetch: prefetch(r.size, r.spent), taken: r.running + len(r.held) + r.entering, next: r.next}
 	owed := 0 // asked for already
 	for _, s := range r.lanes {
-		if s.tap == nil || s.shut || s.rest(r, now) > 0 {
+		if s.tap == nil || s.shut || s.full(r.size) && s.leaving > 0 || s.rest(r, now) > 0 {
 			continue
 		}
 		open = append(open, s)
@@ -56,7 +56,10 @@ func (r *Runner) ask(s *laneState, o order, now time.Time) {
 		return
 	}
 	s.looked = now
-	s.turn, s.keeps, s.relief = o.turn, o.keep, s.full(r.size)
+	s.turn, s.keeps = o.turn, o.keep
+	if s.relief = s.full(r.size); !s.relief {
+		s.tried = nil
+	}
 	if o.waiting {
 		s.waiting = pull
 	} else {

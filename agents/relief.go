@@ -12,13 +12,16 @@ import (
 // each other for ever. So a full lane is asked for one job still: the server gives out
 // again what it must before anything new. Where that job has to wait as well, the last
 // in line is handed back: by and by the first of all are with those who can perform
-// them. Where that is the job that came, the lane is left alone for an ack wait.
+// them. Where that is the job that came, it came in vain, and the next may be one that
+// does not: jobs that are to be given out again come in turn. When the turn is over,
+// which shows by a job that was never given out, or that came before, the lane is left
+// alone for an ack wait.
 
 // full reports whether nothing more is to be taken from the lane but what waits to
 // be delivered again.
 func (s *laneState) full(size int) bool { return len(s.queued) >= size }
 
-// rest is how long the lane is left alone, since it is full and brought a job in vain.
+// rest is how long the lane is left alone, since it is full and brought jobs in vain.
 func (s *laneState) rest(r *Runner, now time.Time) time.Duration {
 	if !s.full(r.size) {
 		return 0
@@ -35,7 +38,17 @@ func (s *laneState) swap(came *admission, size int, now time.Time) {
 	last := slices.MaxFunc(s.queued, func(a, b *admission) int { return a.ticket.Compare(b.ticket) })
 	last.move(outside)
 	close(last.swapped)
-	if last == came {
-		s.vain = now
+	last.handed = true
+	s.leaving++
+	if last != came {
+		return
 	}
+	if came.lease.Delivered == 1 || s.tried[came.lease.Sequence] {
+		s.vain, s.tried = now, nil
+		return
+	}
+	if s.tried == nil {
+		s.tried = make(map[uint64]bool)
+	}
+	s.tried[came.lease.Sequence] = true
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/asyncnats/asyncnats/internal/natstest"
 	"github.com/asyncnats/asyncnats/quotas"
+	"github.com/asyncnats/asyncnats/stream"
 )
 
 // A full lane that brought a job in vain is left alone for an ack wait, and no other.
@@ -38,26 +39,37 @@ func TestRest(t *testing.T) {
 // back: it may be that job itself.
 func TestSwap(t *testing.T) {
 	gate := quotas.NewGate(new(quotas.Set), quotas.GateConfig{})
-	ticket := func(sequence uint64, interrupted bool) *quotas.Ticket {
-		return gate.Enter(quotas.Entry{Sequence: sequence, Interrupted: interrupted})
+	type waiter struct {
+		sequence    uint64
+		interrupted bool
 	}
+	first, second, last := waiter{sequence: 5}, waiter{sequence: 7}, waiter{sequence: 9}
 	for name, row := range map[string]struct {
 		size    int
 		relief  bool
-		waiting []*quotas.Ticket // the last has arrived
-		gone    int              // -1 for nobody
+		again   bool   // the one that came was given out before
+		tried   uint64 // came before in vain
+		waiting []waiter
+		gone    int // -1 for nobody
+		rests   bool
 	}{
-		"the one that came is first":         {2, true, []*quotas.Ticket{ticket(5, false), ticket(7, false), ticket(2, false)}, 1},
-		"the one that came is last":          {2, true, []*quotas.Ticket{ticket(5, false), ticket(7, false), ticket(9, false)}, 2},
-		"one that was interrupted is before": {2, true, []*quotas.Ticket{ticket(5, false), ticket(7, false), ticket(9, true)}, 1},
-		"others went meanwhile":              {3, true, []*quotas.Ticket{ticket(5, false), ticket(7, false), ticket(9, false)}, -1},
-		"the lane was not full":              {2, false, []*quotas.Ticket{ticket(5, false), ticket(7, false), ticket(9, false)}, -1},
+		"the one that came is first":         {size: 2, relief: true, waiting: []waiter{second, last, first}, gone: 1},
+		"the one that came is last":          {size: 2, relief: true, waiting: []waiter{first, second, last}, gone: 2, rests: true},
+		"it is, and others may come again":   {size: 2, relief: true, again: true, tried: 8, waiting: []waiter{first, second, last}, gone: 2},
+		"it is, and they have come":          {size: 2, relief: true, again: true, tried: 9, waiting: []waiter{first, second, last}, gone: 2, rests: true},
+		"one that was interrupted is before": {size: 2, relief: true, again: true, waiting: []waiter{first, second, {9, true}}, gone: 1},
+		"others went meanwhile":              {size: 3, relief: true, waiting: []waiter{first, second, last}, gone: -1},
+		"the lane was not full":              {size: 2, waiting: []waiter{first, second, last}, gone: -1},
 	} {
-		r, lane := &Runner{size: row.size}, &laneState{}
+		r, lane := &Runner{size: row.size}, &laneState{tried: map[uint64]bool{row.tried: true}}
 		var all []*admission
-		for i, waits := range row.waiting {
-			entry := lane.arrive(r, row.relief && i == len(row.waiting)-1)
-			entry.wait(waits)
+		for i, w := range row.waiting {
+			lease := &stream.Lease{Delivered: 1}
+			if lease.Sequence = w.sequence; row.again {
+				lease.Delivered = 2
+			}
+			entry := lane.arrive(r, lease, row.relief && i == len(row.waiting)-1)
+			entry.wait(gate.Enter(quotas.Entry{Sequence: w.sequence, Interrupted: w.interrupted}))
 			all = append(all, entry)
 		}
 		for i, entry := range all {
@@ -71,8 +83,8 @@ func TestSwap(t *testing.T) {
 				t.Errorf("%s: number %d is handed back: %t", name, i, gone)
 			}
 		}
-		if left := !lane.vain.IsZero(); left != (row.gone == len(all)-1) {
-			t.Errorf("%s: the lane is left alone: %t", name, left)
+		if rests := !lane.vain.IsZero(); rests != row.rests || rests && len(lane.tried) > 0 {
+			t.Errorf("%s: the lane is left alone: %t, and knows %v", name, rests, lane.tried)
 		}
 	}
 }
