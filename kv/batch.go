@@ -36,7 +36,13 @@ func (b *Bucket[T]) UpdateAll(ctx context.Context, writes []Write[T]) ([]uint64,
 		msgs[i] = b.message(w.Key, w.Revision)
 		msgs[i].Data = data
 	}
-	ack, err := jetstreamext.PublishMsgBatch(ctx, b.js, msgs)
+	patience := b.js.Options().DefaultTimeout
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, patience)
+		defer cancel()
+	}
+	last, err := PublishAll(ctx, b.js, msgs, patience)
 	var refused *jetstream.APIError
 	if errors.As(err, &refused) && refused.ErrorCode == jetstreamext.JSErrCodeBatchPublishNotEnabled {
 		return nil, fmt.Errorf("write %d keys of %s: the bucket was made by somebody else and takes no atomic batches: change that (nats stream edit KV_%s --allow-batch): %w", len(writes), b.name, b.name, err)
@@ -46,7 +52,7 @@ func (b *Bucket[T]) UpdateAll(ctx context.Context, writes []Write[T]) ([]uint64,
 	}
 	revisions := make([]uint64, len(writes))
 	for i := range revisions {
-		revisions[i] = ack.Sequence - uint64(len(writes)-1-i)
+		revisions[i] = last - uint64(len(writes)-1-i)
 	}
 	return revisions, nil
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/asyncnats/asyncnats/job"
 	"github.com/asyncnats/asyncnats/kv"
@@ -192,8 +191,6 @@ func (q *Queue) publishAll(ctx context.Context, msgs []*nats.Msg) error {
 	if len(msgs) == 1 {
 		return q.publish(ctx, msgs[0])
 	}
-	try, cancel := context.WithTimeout(ctx, tryPatience)
-	defer cancel()
-	_, err := jetstreamext.PublishMsgBatch(try, q.ns.js, msgs, jetstreamext.BatchFlowControl{AckFirst: true, AckTimeout: tryPatience})
+	_, err := kv.PublishAll(ctx, q.ns.js, msgs, tryPatience)
 	return err
 }
