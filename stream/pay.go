@@ -107,6 +107,14 @@ type queues struct {
 	open map[string]*Queue
 }
 
+// forget has a queue opened anew, which is gone: one of that name that is made later is
+// another.
+func (q *queues) forget(name string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.open, name)
+}
+
 // opened returns a queue, which may be the one that is given.
 func (ns *Namespace) opened(ctx context.Context, here *Queue, name string) (*Queue, error) {
 	if here != nil && here.names.queue == name {

@@ -232,9 +232,13 @@ func (q *Queue) putGiven(ctx context.Context, queue string, entries []Entry) (re
 	if !beyondHelp(err) {
 		return nil, err
 	}
+	gone := errors.Is(err, ErrNoQueue)
+	if gone {
+		q.ns.queues.forget(queue)
+	}
 	for i, e := range entries {
 		err := err
-		if target != nil {
+		if !gone {
 			err = target.Put(ctx, e)
 		}
 		if err == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -461,12 +462,23 @@ func TestQueueOfPartsGoesLater(t *testing.T) {
 		working := s.dispatch(config)
 		early := put(s, asyncnats.Parallel(work.Call("x").Queue("audio")))
 		serial := put(s, asyncnats.Serial(work.Call("a").In(10*time.Minute), work.Call("b").Queue("audio")))
+		parts := slices.Repeat([]asyncnats.Call[int]{work.Call("x").Queue("audio")}, 100)
+		many := put(s, asyncnats.Parallel(parts...).In(10*time.Minute))
 		time.Sleep(time.Minute)
 		if err := s.client.DeleteQueue(s.Context(), "audio"); err != nil {
 			t.Fatal(err)
 		}
 		if got := wait(s, serial); got[0].Result != 1 || got[1].Failure == nil {
 			t.Errorf("got %+v", got)
+		}
+		// Whoever has put on it before finds out once for all parts.
+		for i, part := range wait(s, many) {
+			if part.Failure == nil {
+				t.Errorf("part %d: %+v", i, part)
+			}
+		}
+		if r := record(s, many); r.Ended.Sub(r.Started) > ackWait {
+			t.Errorf("they were refused after %v", r.Ended.Sub(r.Started))
 		}
 		// What went with the queue cannot end; the whole can be ended.
 		if _, err := early.Cancel(s.Context()); err != nil {
