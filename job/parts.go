@@ -60,6 +60,9 @@ type Parts struct {
 	Base Nonce `msgpack:"base,omitempty" json:"base"`
 	// Put is how many parts of a parallel were put; all before it, in order.
 	Put int `msgpack:"put,omitempty" json:"put,omitempty"`
+	// Stopped is how many parts of a parallel that is over were looked after, which were
+	// not completed; all before it, in order.
+	Stopped int `msgpack:"stopped,omitempty" json:"-"`
 	// Done has a bit for each part that is completed: part 0 is the lowest of the
 	// first byte. It may be shorter than Count says.
 	Done []byte `msgpack:"done,omitempty" json:"-"`
@@ -208,16 +211,20 @@ func (p Parts) First() int {
 	return p.Count
 }
 
-// Undone lists the parts that may have been put and are not completed.
-func (p Parts) Undone() []int {
+// Begun is how many parts may have been put, all before it, where whoever puts those of
+// a parallel puts up to that many at once.
+func (p Parts) Begun(atOnce int) int {
 	if p.Sequential() {
-		if first := p.First(); first < p.Count {
-			return []int{first}
-		}
-		return nil
+		return min(p.First()+1, p.Count)
 	}
+	return min(p.Put+atOnce, p.Count)
+}
+
+// Undone lists the parts that may have been put, are not completed, and were not
+// stopped; see [Parts.Begun].
+func (p Parts) Undone(atOnce int) []int {
 	var undone []int
-	for i := range p.Count {
+	for i := p.Stopped; i < p.Begun(atOnce); i++ {
 		if !p.IsDone(i) {
 			undone = append(undone, i)
 		}

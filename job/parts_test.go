@@ -37,8 +37,8 @@ func TestPartsBits(t *testing.T) {
 		if !slices.Equal(fresh, row.fresh) || !slices.Equal(after.Done, row.bits) {
 			t.Errorf("%v: fresh %v, bits %v, want %v, %v", row.done, fresh, after.Done, row.fresh, row.bits)
 		}
-		if after.First() != row.first || len(after.Undone()) != row.left || after.Completed() != 11-row.left || after.AllDone() != (row.left == 0) {
-			t.Errorf("%v: first %d, undone %v, completed %d, all %t", row.done, after.First(), after.Undone(), after.Completed(), after.AllDone())
+		if after.First() != row.first || len(after.Undone(11)) != row.left || after.Completed() != 11-row.left || after.AllDone() != (row.left == 0) {
+			t.Errorf("%v: first %d, undone %v, completed %d, all %t", row.done, after.First(), after.Undone(11), after.Completed(), after.AllDone())
 		}
 		p = after
 	}
@@ -68,8 +68,27 @@ func TestPartsBitsAtRandom(t *testing.T) {
 				t.Fatalf("part %d is done: %t", i, p.IsDone(i))
 			}
 		}
-		if p.Completed() != len(set) || p.AllDone() != (len(set) == p.Count) || len(p.Undone()) != p.Count-len(set) {
-			t.Fatalf("%d of %d: %d, %t, %v", len(set), p.Count, p.Completed(), p.AllDone(), p.Undone())
+		if p.Completed() != len(set) || p.AllDone() != (len(set) == p.Count) || len(p.Undone(p.Count)) != p.Count-len(set) {
+			t.Fatalf("%d of %d: %d, %t, %v", len(set), p.Count, p.Completed(), p.AllDone(), p.Undone(p.Count))
+		}
+	}
+}
+
+// Of a parallel those parts are over that were put or may have been, and were not looked
+// after.
+func TestUndoneOfParallel(t *testing.T) {
+	p, _ := Parts{Form: FormParallel, Count: 20, Put: 6}.SetDone(1, 3, 7)
+	for name, row := range map[string]struct {
+		atOnce, stopped int
+		want            []int
+	}{
+		"all":                 {4, 0, []int{0, 2, 4, 5, 6, 8, 9}},
+		"some were stopped":   {4, 5, []int{5, 6, 8, 9}},
+		"all were":            {4, 10, nil},
+		"more than there are": {100, 17, []int{17, 18, 19}},
+	} {
+		if p.Stopped = row.stopped; !slices.Equal(p.Undone(row.atOnce), row.want) {
+			t.Errorf("%s: %v", name, p.Undone(row.atOnce))
 		}
 	}
 }
@@ -77,12 +96,12 @@ func TestPartsBitsAtRandom(t *testing.T) {
 func TestPartsOfSequence(t *testing.T) {
 	for _, form := range []Form{FormSerial, FormThen, FormDelegate} {
 		p := Parts{Form: form, Count: 2}
-		if !p.Sequential() || !slices.Equal(p.Undone(), []int{0}) {
-			t.Errorf("%s: %v", form, p.Undone())
+		if !p.Sequential() || !slices.Equal(p.Undone(2), []int{0}) {
+			t.Errorf("%s: %v", form, p.Undone(2))
 		}
 		p, _ = p.SetDone(0, 1)
-		if p.Undone() != nil || p.First() != 2 {
-			t.Errorf("%s: %v", form, p.Undone())
+		if p.Undone(2) != nil || p.First() != 2 {
+			t.Errorf("%s: %v", form, p.Undone(2))
 		}
 	}
 }

@@ -283,7 +283,7 @@ func (q *Queue) given(ctx context.Context, message Stored, stored bool) (given, 
 	switch info, err := q.laneConsumer(ctx, message.Lane); {
 	case err != nil:
 		return givenNever, err
-	case info == nil || info.NumAckPending == 0 && info.Delivered.Stream < message.Sequence:
+	case info == nil || info.Delivered.Stream < message.Sequence:
 		return givenNever, nil
 	case info.NumAckPending == 0:
 		return givenBefore, nil

@@ -49,15 +49,25 @@ func (w *whole) outcome(ctx context.Context) (job.Outcome, error) {
 	case job.FormThen, job.FormDelegate:
 		return w.outcomeOf(ctx, parts.Count-1)
 	}
-	records, err := w.q.partRecords(ctx, parts, 0, parts.Count)
-	if err != nil {
-		return job.Outcome{}, err
+	var records []PartRecord
+	var outcomes []job.Outcome
+	limit := int(w.q.conn().MaxPayload())
+	size := 0
+	for page, err := range w.q.partPages(ctx, parts, parts.Count) {
+		if err != nil {
+			return job.Outcome{}, err
+		}
+		for _, part := range page {
+			outcome := outcomeOf(part)
+			outcomes = append(outcomes, outcome)
+			size += sizeOf(outcome)
+		}
+		if size > mostJoined*limit {
+			return job.Outcome{Failure: job.Invalidf("outcomes of its first %d parts: %v", len(outcomes), &TooLargeError{What: "result", Size: size, Max: limit})}, nil
+		}
+		records = append(records, page...)
 	}
 	w.joined = records
-	outcomes := make([]job.Outcome, parts.Count)
-	for i, part := range records {
-		outcomes[i] = outcomeOf(part)
-	}
 	list, err := job.OutcomesValue(outcomes)
 	if parts.Form == job.FormBroadcast {
 		list, err = job.OutcomesByName(parts.To, outcomes)
@@ -66,6 +76,18 @@ func (w *whole) outcome(ctx context.Context) (job.Outcome, error) {
 		return job.Outcome{Failure: job.Invalidf("outcomes of its parts: %v", err)}, nil
 	}
 	return job.Outcome{Result: list}, nil
+}
+
+// mostJoined is how many times larger than a message the results of parts may be
+// together before they are joined: those that are JSON are smaller then.
+const mostJoined = 4
+
+// sizeOf is about how many bytes an outcome has.
+func sizeOf(o job.Outcome) int {
+	if o.Failure != nil {
+		return len(o.Failure.Message) + len(o.Failure.Stack)
+	}
+	return len(o.Result.Data)
 }
 
 // outcomeOf reads the outcome of a part that is completed.
@@ -95,15 +117,31 @@ func (w *whole) damaged(err error) error {
 	return fmt.Errorf("%w; cancel the job, or put it anew", err)
 }
 
-// cancelAtOnce is how many parts are cancelled at once.
-const cancelAtOnce = 16
+// cancelledAtOnce is how many parts are cancelled before that is noted.
+const cancelledAtOnce = 500
 
-// cancelParts cancels the parts that may have been put and are not completed.
+// cancelParts cancels the parts that may have been put and are not completed, and notes
+// how far it has come: whoever goes on does not begin anew.
 func (w *whole) cancelParts(ctx context.Context) error {
 	if w.record.Parts == nil {
 		return nil
 	}
-	return each(w.record.Parts.Undone(), func(i int) error { return w.cancelPart(ctx, i) })
+	for undone := w.record.Parts.Undone(putAtOnce); len(undone) > 0; {
+		some := undone[:min(len(undone), cancelledAtOnce)]
+		if err := each(some, func(i int) error { return w.cancelPart(ctx, i) }); err != nil {
+			return err
+		}
+		if undone = undone[len(some):]; len(undone) == 0 {
+			return nil
+		}
+		parts := *w.record.Parts
+		parts.Stopped = undone[0]
+		w.record.Parts = &parts
+		if err := w.write(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // cancelPart cancels a part that nobody waits for any more, in whichever queue it is:
@@ -128,10 +166,13 @@ func (w *whole) partQueues() []string {
 	return append([]string{w.q.names.queue}, w.record.Parts.Queues...)
 }
 
+// eachAtOnce is how many things are done at once that wait for the server.
+const eachAtOnce = 64
+
 // each does something to several things at once, and returns the first error.
 func each[T any](things []T, do func(T) error) error {
 	var doing sync.WaitGroup
-	places := make(chan struct{}, cancelAtOnce)
+	places := make(chan struct{}, eachAtOnce)
 	var mu sync.Mutex
 	var first error
 	for _, thing := range things {
@@ -166,13 +207,27 @@ func (w *whole) release(ctx context.Context) error {
 // releaseParts releases the parts of a whole. One that is not completed yet finds
 // out by itself that nobody waits for it.
 func (w *whole) releaseParts(ctx context.Context) error {
-	parts := w.joined
-	if parts == nil {
-		var err error
-		if parts, err = w.q.partRecords(ctx, *w.record.Parts, 0, w.record.Parts.Count); err != nil {
+	keep, err := w.keepParts(ctx)
+	if err != nil {
+		return err
+	}
+	pages := w.q.partPages(ctx, *w.record.Parts, w.record.Parts.Begun(putAtOnce))
+	if w.joined != nil {
+		pages = func(yield func([]PartRecord, error) bool) { yield(w.joined, nil) }
+	}
+	for page, err := range pages {
+		if err == nil {
+			err = w.releaseSome(ctx, page, keep)
+		}
+		if err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// releaseSome releases some parts of a whole, whose records live so long from now on.
+func (w *whole) releaseSome(ctx context.Context, parts []PartRecord, keep time.Duration) error {
 	parts = slices.DeleteFunc(parts, func(p PartRecord) bool { return !p.Record.State.Final() })
 	for _, part := range parts {
 		if part.Record.Parts == nil {
@@ -189,10 +244,6 @@ func (w *whole) releaseParts(ctx context.Context) error {
 		if err := nested.releaseParts(ctx); err != nil {
 			return err
 		}
-	}
-	keep, err := w.keepParts(ctx)
-	if err != nil {
-		return err
 	}
 	for some := range slices.Chunk(parts, releaseAtOnce) {
 		writes := make([]kv.Write[job.Record], len(some))

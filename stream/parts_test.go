@@ -243,7 +243,7 @@ func TestLatestRecords(t *testing.T) {
 			}
 			want[w.Key] = entry.Revision
 		}
-		found, err := q.latestRecords(t.Context(), keys)
+		found, err := q.latestRecords(t.Context(), slices.Collect(slices.Chunk(keys, 1)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -184,22 +184,22 @@ func storedMessage(reply *nats.Msg) (*jetstream.RawStreamMsg, error) {
 	}, nil
 }
 
-// latestRecords reads the records of several keys, as of a moment during the call.
-// A key that has none is absent.
+// latestRecords reads the records of several jobs, as of a moment during the call. Each
+// has one of some keys. A key that has none is absent.
 //
-// They are read from any replica first, many at a time; what is not there, or not
-// completed, is read once more from the leader.
-func (q *Queue) latestRecords(ctx context.Context, keys []string) (map[string]kv.Entry[job.Record], error) {
+// They are read from any replica first, many at a time; a job that has none, or none that
+// is completed, is read once more from the leader.
+func (q *Queue) latestRecords(ctx context.Context, keys [][]string) (map[string]kv.Entry[job.Record], error) {
 	found := make(map[string]kv.Entry[job.Record], len(keys))
-	for page := range slices.Chunk(keys, recordsAtOnce) {
+	for page := range slices.Chunk(slices.Concat(keys...), recordsAtOnce) {
 		if err := q.lastOnEach(ctx, page, found); err != nil {
 			return nil, err
 		}
 	}
 	var behind []string
-	for _, key := range keys {
-		if entry, ok := found[key]; !ok || !entry.Value.State.Final() {
-			behind = append(behind, key)
+	for _, places := range keys {
+		if !slices.ContainsFunc(places, func(key string) bool { return found[key].Value.State.Final() }) {
+			behind = append(behind, places...)
 		}
 	}
 	var mu sync.Mutex

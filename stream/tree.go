@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"fmt"
+	"iter"
 
 	"github.com/asyncnats/asyncnats/job"
 )
@@ -28,15 +29,34 @@ func (q *Queue) PartRecords(ctx context.Context, record job.Record, limit int) (
 	return q.partRecords(ctx, *record.Parts, 0, min(limit, record.Parts.Count))
 }
 
+// partsAtOnce is how many records of parts are held at a time, each of which may be as
+// large as a message.
+const partsAtOnce = 100
+
+// partPages reads the records of the first parts of a job of the queue, up to another,
+// some at a time.
+func (q *Queue) partPages(ctx context.Context, parts job.Parts, to int) iter.Seq2[[]PartRecord, error] {
+	return func(yield func([]PartRecord, error) bool) {
+		for from := 0; from < to; from += partsAtOnce {
+			page, err := q.partRecords(ctx, parts, from, min(from+partsAtOnce, to))
+			if !yield(page, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
 // partRecords reads the records of the parts of a job of the queue, from one up to
 // another.
 func (q *Queue) partRecords(ctx context.Context, parts job.Parts, from, to int) ([]PartRecord, error) {
 	queues := append([]string{q.names.queue}, parts.Queues...)
-	keys := make([]string, 0, (to-from)*len(queues))
+	var keys [][]string
 	for i := from; i < to; i++ {
+		var places []string
 		for _, queue := range queues {
-			keys = append(keys, names{q.names.namespace, queue}.record(parts.PartID(i)))
+			places = append(places, names{q.names.namespace, queue}.record(parts.PartID(i)))
 		}
+		keys = append(keys, places)
 	}
 	entries, err := q.latestRecords(ctx, keys)
 	if err != nil {

@@ -521,3 +521,41 @@ func TestCancelOfWhatEndsAtOnce(t *testing.T) {
 		wantCancelled(s, j)
 	})
 }
+
+// The parts of a cancelled whole that nobody was given are cancelled at once, though
+// another job of their lane runs.
+func TestCancelOfManyParts(t *testing.T) {
+	tell(t, func(s *story) {
+		release, performed := make(chan struct{}), 0
+		s.dispatch(dispatcher.Config{
+			Agents: []agents.Agent{{Name: "main", Size: 1}},
+			Handlers: []job.Handler{shout.Handle(func(_ context.Context, arg string) (string, error) {
+				if arg == "first" {
+					<-release
+				}
+				performed++
+				return arg, nil
+			})},
+		})
+		first := put(s, shout.Call("first"))
+		var calls []asyncnats.Call[string]
+		for range 1000 {
+			calls = append(calls, shout.Call("x"))
+		}
+		whole := put(s, asyncnats.Parallel(calls...))
+		time.Sleep(time.Second)
+		begin := time.Now()
+		if _, err := whole.Cancel(s.Context()); err != nil {
+			s.Fatal(err)
+		}
+		awaitFake(s, func() bool { return record(s, whole).State == job.Completed })
+		if took := time.Since(begin); took > time.Second {
+			s.Errorf("it took %v", took)
+		}
+		close(release)
+		wait(s, first)
+		if performed != 1 {
+			s.Errorf("%d parts were performed", performed-1)
+		}
+	})
+}
