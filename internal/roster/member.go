@@ -42,8 +42,9 @@ type Member struct {
 	revision uint64    // of the sign, as last written
 	proven   time.Time // before the last write of the sign
 	queues   []string
-	// displaced says that another process has the UUID.
-	displaced, suspended bool
+	// entered says that the entry was made an active one since the sign was claimed,
+	// displaced that another process has the UUID.
+	entered, displaced, suspended bool
 
 	telling sync.Mutex // events are told one after another
 	heard   *nats.Subscription
@@ -74,7 +75,10 @@ func (m *Member) Activate(ctx context.Context, queues []string) error {
 		_ = m.heard.Unsubscribe()
 		return err
 	}
-	return m.enter(ctx, queues, Activated)
+	m.mu.Lock()
+	m.queues = slices.Clone(queues)
+	m.mu.Unlock()
+	return m.enter(ctx, Activated)
 }
 
 // claim writes the sign of life, as soon as nobody else's is there.
@@ -163,24 +167,24 @@ func (m *Member) wrote(revision uint64) {
 }
 
 // enter makes the dispatcher's entry an active one.
-func (m *Member) enter(ctx context.Context, queues []string, kind EventKind) error {
-	m.mu.Lock()
-	m.queues = slices.Clone(queues)
-	m.mu.Unlock()
+func (m *Member) enter(ctx context.Context, kind EventKind) error {
 	for {
-		before, after, _, err := m.roster.change(ctx, m.config.Dispatcher, func(e *Entry) bool {
+		before, after, _, err := m.roster.change(ctx, m.config.Dispatcher, func(e *Entry) (bool, error) {
 			now := time.Now().UTC()
 			registered := e.Registered
 			if registered.IsZero() {
 				registered = now
 			}
 			*e = Entry{
-				Dispatcher: m.config.Dispatcher, Host: m.sign.Host, PID: m.sign.PID, Queues: queues, State: Active,
+				Dispatcher: m.config.Dispatcher, Host: m.sign.Host, PID: m.sign.PID, Queues: m.served(), State: Active,
 				Incarnation: m.sign.Incarnation, Registered: registered, Activated: now, Deactivated: e.Deactivated, revision: e.revision,
 			}
-			return true
+			return true, nil
 		})
 		if err == nil {
+			m.mu.Lock()
+			m.entered = true
+			m.mu.Unlock()
 			m.tellEntered(before, after, kind)
 			return nil
 		}
@@ -191,6 +195,12 @@ func (m *Member) enter(ctx context.Context, queues []string, kind EventKind) err
 		case <-time.After(m.config.Ping / 5):
 		}
 	}
+}
+
+func (m *Member) served() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.queues)
 }
 
 func (m *Member) tellEntered(before, after Entry, kind EventKind) {
@@ -228,11 +238,10 @@ func (m *Member) AddQueue(ctx context.Context, queue string) error {
 	m.mu.Lock()
 	m.queues = append(m.queues, queue)
 	slices.Sort(m.queues)
-	queues := slices.Clone(m.queues)
 	m.mu.Unlock()
-	_, after, _, err := m.roster.change(ctx, m.config.Dispatcher, func(e *Entry) bool {
-		e.Queues = queues
-		return e.Incarnation == m.sign.Incarnation
+	_, after, _, err := m.roster.change(ctx, m.config.Dispatcher, func(e *Entry) (bool, error) {
+		e.Queues = m.served()
+		return e.Incarnation == m.sign.Incarnation, nil
 	})
 	if err != nil {
 		return fmt.Errorf("register dispatcher with queue %s: %w", queue, err)
@@ -301,7 +310,7 @@ func (m *Member) ping(ctx context.Context) (done bool) {
 	revision, err := m.roster.signs.Update(ctx, m.key(), m.sign, revision, m.config.Death)
 	if err == nil {
 		m.pinged(revision, sent)
-		return true
+		return m.stand(ctx)
 	}
 	if !errors.Is(err, kv.ErrConflict) {
 		m.log.Debug("ping failed", "err", err)
@@ -328,6 +337,9 @@ func (m *Member) pinged(revision uint64, sent time.Time) {
 // again activates a dispatcher that was taken for dead, unless another process
 // has its UUID now.
 func (m *Member) again(ctx context.Context, sent time.Time) (done bool) {
+	m.mu.Lock()
+	m.entered = false // before the sign is there, whose answer may be lost
+	m.mu.Unlock()
 	other, err := m.tryClaim(ctx)
 	if err != nil {
 		m.log.Debug("ping failed", "err", err)
@@ -336,7 +348,6 @@ func (m *Member) again(ctx context.Context, sent time.Time) (done bool) {
 	m.mu.Lock()
 	news := other != sign{} && !m.displaced
 	m.displaced = other != sign{}
-	queues := slices.Clone(m.queues)
 	if !m.displaced {
 		m.proven = sent
 	}
@@ -349,7 +360,16 @@ func (m *Member) again(ctx context.Context, sent time.Time) (done bool) {
 	if displaced {
 		return true
 	}
-	return m.enter(ctx, queues, Reactivated) == nil
+	return m.stand(ctx)
+}
+
+// stand makes the dispatcher's entry an active one, unless that was done since its
+// sign was claimed.
+func (m *Member) stand(ctx context.Context) (done bool) {
+	m.mu.Lock()
+	entered := m.entered
+	m.mu.Unlock()
+	return entered || m.enter(ctx, Reactivated) == nil
 }
 
 // Leave deactivates the dispatcher. Its sign goes last: while it is there nobody
@@ -358,12 +378,12 @@ func (m *Member) Leave(ctx context.Context) error {
 	defer m.heard.Unsubscribe()
 	ctx, cancel := context.WithTimeout(ctx, exchange)
 	defer cancel()
-	_, after, changed, err := m.roster.change(ctx, m.config.Dispatcher, func(e *Entry) bool {
+	_, after, changed, err := m.roster.change(ctx, m.config.Dispatcher, func(e *Entry) (bool, error) {
 		if e.Incarnation != m.sign.Incarnation || e.State != Active {
-			return false
+			return false, nil
 		}
 		e.State, e.Deactivated = Dormant, time.Now().UTC()
-		return true
+		return true, nil
 	})
 	if err == nil && changed {
 		m.tell(Deactivated, after, Stopped, "")

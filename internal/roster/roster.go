@@ -179,17 +179,18 @@ func (r *Roster) Remove(ctx context.Context, dispatcher string) error {
 }
 
 // change changes a dispatcher's entry by compare-and-set until change reports
-// that there is nothing to do. before is the entry as it was; zero where there
-// was none.
-func (r *Roster) change(ctx context.Context, dispatcher string, change func(e *Entry) (do bool)) (before, after Entry, changed bool, err error) {
+// that there is nothing to do, or an error. before is the entry as it was; zero
+// where there was none.
+func (r *Roster) change(ctx context.Context, dispatcher string, change func(e *Entry) (do bool, err error)) (before, after Entry, changed bool, err error) {
 	for {
 		before, err = r.entry(ctx, dispatcher)
 		if err != nil && !errors.Is(err, ErrNoDispatcher) {
 			return before, after, false, err
 		}
 		after = before
-		if !change(&after) {
-			return before, after, false, nil
+		do, err := change(&after)
+		if err != nil || !do {
+			return before, after, false, err
 		}
 		after.revision, err = write(ctx, r.entries, entryPrefix+dispatcher, after, before.revision, kv.Forever)
 		if errors.Is(err, kv.ErrConflict) {

@@ -2,13 +2,10 @@ package roster
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/asyncnats/asyncnats/kv"
 )
 
 const (
@@ -103,16 +100,14 @@ func turnOf(dispatcher, dead string, alive map[string]bool) time.Duration {
 func (m *Member) tryBury(ctx context.Context, sibling string) error {
 	ctx, cancel := context.WithTimeout(ctx, exchange)
 	defer cancel()
-	_, err := m.roster.signs.Latest(ctx, signPrefix+sibling)
-	if !errors.Is(err, kv.ErrNotFound) {
-		return err // nil: it is there again
-	}
-	_, after, changed, err := m.roster.change(ctx, sibling, func(e *Entry) bool {
+	_, after, changed, err := m.roster.change(ctx, sibling, func(e *Entry) (bool, error) {
 		if e.State != Active {
-			return false
+			return false, nil
 		}
+		// After the entry was read: one that is back writes that once its sign is there.
+		alive, err := m.roster.alive(ctx, sibling)
 		e.State, e.Deactivated = Dead, time.Now().UTC()
-		return true
+		return !alive, err
 	})
 	if err != nil || !changed {
 		return err
