@@ -2,7 +2,6 @@ package dispatcher
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -65,7 +64,7 @@ func (s *station) sweepLanes(ctx context.Context) error {
 		if lane.To == "" || lane.To == s.d.UUID() {
 			continue
 		}
-		since, err := away(ctx, everybody, lane.To)
+		since, err := everybody.Away(ctx, lane.To)
 		if err != nil {
 			return err
 		}
@@ -177,7 +176,7 @@ func (s *station) lookFor(ctx context.Context, due stream.Due) error {
 	}
 	var gone []string
 	for _, dispatcher := range missing {
-		since, err := away(ctx, everybody, dispatcher)
+		since, err := everybody.Away(ctx, dispatcher)
 		if err != nil {
 			return err
 		}
@@ -196,19 +195,4 @@ func (s *station) lookFor(ctx context.Context, due stream.Due) error {
 		}
 	}
 	return s.queue.LookAgain(ctx, due)
-}
-
-// away says since when a dispatcher is gone; the zero time for one that is there, or
-// whose siblings have not noticed yet.
-func away(ctx context.Context, everybody *roster.Roster, dispatcher string) (time.Time, error) {
-	entry, err := everybody.Get(ctx, dispatcher)
-	switch {
-	case errors.Is(err, roster.ErrNoDispatcher): // an administrator removed it
-		return time.Unix(1, 0), nil
-	case err != nil:
-		return time.Time{}, err
-	case entry.State == roster.Active, entry.Deactivated.Before(entry.Activated):
-		return time.Time{}, nil
-	}
-	return entry.Deactivated, nil
 }

@@ -18,8 +18,10 @@
 // The key of a dispatcher that died expires. Its siblings watch that, and the first
 // of them who changes dispatcher.<uuid> from active to dead, by compare-and-set,
 // tells of it; so it is told once. The next by UUID is first, the others wait a
-// moment longer each. A dispatcher that has no sibling finds its own entry active
-// when it comes back, and says of itself that it died (FEATURES 146 to 148).
+// moment longer each. Once a minute they look for active entries without a key, since
+// who was away may have missed that one expired. A dispatcher that has no sibling finds
+// its own entry active when it comes back, and says of itself that it died (FEATURES
+// 146 to 148).
 //
 // A dispatcher whose key is gone though it lives was late with its pings. It
 // activates itself again, which is another event than an activation, and a warning

@@ -39,6 +39,7 @@ type Entry struct {
 	Deactivated time.Time `json:"deactivated,omitzero"`
 
 	revision uint64
+	written  time.Time // by the server's clock
 }
 
 // sign is the value of alive.<uuid>.
@@ -126,6 +127,21 @@ func (r *Roster) Get(ctx context.Context, dispatcher string) (Entry, error) {
 	return e, nil
 }
 
+// Away says, by the server's clock, since when a dispatcher is stopped or found dead;
+// the zero time for one that is neither. One that was removed is away for ever.
+func (r *Roster) Away(ctx context.Context, dispatcher string) (since time.Time, err error) {
+	e, err := r.entry(ctx, dispatcher)
+	switch {
+	case errors.Is(err, ErrNoDispatcher):
+		return time.Unix(1, 0), nil
+	case err != nil:
+		return time.Time{}, fmt.Errorf("dispatcher %s: %w", dispatcher, err)
+	case e.State == Active:
+		return time.Time{}, nil
+	}
+	return e.written, nil // nothing is written after that
+}
+
 func (r *Roster) entry(ctx context.Context, dispatcher string) (Entry, error) {
 	if err := checkUUID(dispatcher); err != nil {
 		return Entry{}, fmt.Errorf("%w: %w", ErrNoDispatcher, err)
@@ -137,7 +153,7 @@ func (r *Roster) entry(ctx context.Context, dispatcher string) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	found.Value.revision = found.Revision
+	found.Value.revision, found.Value.written = found.Revision, found.Written
 	return found.Value, nil
 }
 

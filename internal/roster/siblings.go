@@ -12,31 +12,15 @@ const (
 	// turn is how much longer each sibling waits than the one before it, until it
 	// takes it on itself to say that a dispatcher died.
 	turn = 100 * time.Millisecond
-	// watchAgain is how long a watch that failed is left alone.
+	// watchFor is how long a watch lasts, and watchAgain the time between two.
+	watchFor   = time.Minute
 	watchAgain = time.Second
 )
 
 // watchSiblings notices the deaths of other dispatchers until ctx ends.
 func (m *Member) watchSiblings(ctx context.Context) {
-	var burials sync.WaitGroup
-	defer burials.Wait()
 	for ctx.Err() == nil {
-		alive := make(map[string]bool)
-		for change, err := range m.roster.signs.Watch(ctx, signPrefix+"*") {
-			sibling := strings.TrimPrefix(change.Entry.Key, signPrefix)
-			switch {
-			case change.Current:
-				m.findDead(ctx, &burials, alive)
-			case sibling == "" && err != nil:
-				m.log.Warn("siblings cannot be watched, will be tried again", "err", err)
-			case sibling == m.config.Dispatcher:
-			case change.Deleted:
-				delete(alive, sibling)
-				m.bury(ctx, &burials, sibling, alive)
-			default:
-				alive[sibling] = true
-			}
-		}
+		m.watch(ctx)
 		select {
 		case <-ctx.Done():
 		case <-time.After(watchAgain):
@@ -44,11 +28,43 @@ func (m *Member) watchSiblings(ctx context.Context) {
 	}
 }
 
-// findDead finds those who died before this dispatcher began to watch.
+// watch notices deaths for a while, and those before it. It is not made once and for
+// all: while the connection is away for longer than the markers of what expired are
+// kept, and from a server that lost what it had written, a watch misses deaths.
+func (m *Member) watch(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	var burials sync.WaitGroup
+	defer burials.Wait()
+	defer cancel()
+	defer time.AfterFunc(watchFor, cancel).Stop()
+	alive, current := make(map[string]bool), false
+	for change, err := range m.roster.signs.Watch(ctx, signPrefix+"*") {
+		sibling := strings.TrimPrefix(change.Entry.Key, signPrefix)
+		switch {
+		case change.Current:
+			current = true
+			m.findDead(ctx, &burials, alive)
+		case sibling == "" && err != nil:
+			m.log.Warn("siblings cannot be watched, will be tried again", "err", err)
+		case sibling == m.config.Dispatcher:
+		case change.Deleted:
+			delete(alive, sibling)
+			if current {
+				m.bury(ctx, &burials, sibling, alive)
+			}
+		default:
+			alive[sibling] = true
+		}
+	}
+}
+
+// findDead finds those who died before the watch began.
 func (m *Member) findDead(ctx context.Context, burials *sync.WaitGroup, alive map[string]bool) {
-	entries, err := m.roster.entries.List(ctx, entryPrefix+"*")
+	list, cancel := context.WithTimeout(ctx, listPatience)
+	defer cancel()
+	entries, err := m.roster.entries.List(list, entryPrefix+"*")
 	if err != nil && ctx.Err() == nil {
-		m.log.Warn("siblings cannot be listed", "err", err)
+		m.log.Warn("siblings cannot be listed, will be tried again", "err", err)
 	}
 	for _, e := range entries {
 		if id := e.Value.Dispatcher; e.Value.State == Active && id != m.config.Dispatcher && !alive[id] {
@@ -68,7 +84,7 @@ func (m *Member) bury(ctx context.Context, burials *sync.WaitGroup, sibling stri
 		case <-time.After(wait):
 		}
 		for ctx.Err() == nil {
-			err := m.tryBury(ctx, sibling)
+			err := m.tryBury(context.WithoutCancel(ctx), sibling) // what is written is told
 			if err == nil {
 				return
 			}
