@@ -38,7 +38,7 @@ type Config struct {
 	// UUID only one performs jobs at a time.
 	UUID uuid.UUID
 	// Queues names the queues to serve, which must exist; empty means all there
-	// are, and those that come.
+	// are, as they come and go.
 	Queues []string
 	// Handlers performs the tasks, one each.
 	Handlers []job.Handler

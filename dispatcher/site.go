@@ -3,7 +3,6 @@ package dispatcher
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -22,6 +21,7 @@ type site struct {
 	namespace *stream.Namespace
 	store     *roster.Agents
 	member    *roster.Member
+	leave     map[string]context.CancelFunc // ends the intake of a queue's station; owned by watchQueues
 
 	mu        sync.Mutex
 	stations  map[string]*station
@@ -35,7 +35,7 @@ func (d *Dispatcher) open(ctx context.Context) (*site, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &site{d: d, stations: make(map[string]*station)}
+	s := &site{d: d, leave: make(map[string]context.CancelFunc), stations: make(map[string]*station)}
 	if s.namespace, err = stream.Open(ctx, js, d.config.Namespace); err != nil {
 		return nil, err
 	}
@@ -107,7 +107,9 @@ func (s *site) station(ctx context.Context, name string) (*station, error) {
 func (s *site) names() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Sorted(maps.Keys(s.stations))
+	names := slices.AppendSeq(make([]string, 0, len(s.stations)), maps.Keys(s.stations)) // not null in JSON
+	slices.Sort(names)
+	return names
 }
 
 // activate makes the dispatcher one of the living.
@@ -127,72 +129,6 @@ func (s *site) activate(ctx context.Context, closed <-chan struct{}) error {
 		return errors.Join(err, context.Cause(ctx))
 	}
 	return nil
-}
-
-// watchQueues runs the stations, and those of queues that come while the
-// dispatcher serves all that there are, until intake ends.
-func (s *site) watchQueues(intake, work context.Context, running *sync.WaitGroup) {
-	begin := func(st *station) {
-		running.Go(func() { st.run(intake, work) })
-	}
-	s.mu.Lock()
-	for _, st := range s.stations {
-		begin(st)
-	}
-	s.mu.Unlock()
-	if len(s.d.config.Queues) > 0 {
-		return
-	}
-	created := make(chan *nats.Msg, 1)
-	sub, err := s.d.nc.ChanSubscribe(s.namespace.Event("*", stream.QueueCreated), created)
-	if err == nil {
-		defer sub.Unsubscribe()
-	}
-	for {
-		select {
-		case <-intake.Done():
-			return
-		case <-created:
-		case <-time.After(s.d.config.PingInterval): // who missed the event
-		}
-		fresh, err := s.findQueues(intake)
-		if err != nil && intake.Err() == nil {
-			s.d.log.Debug("new queues cannot be looked for, will be tried again", "err", err)
-		}
-		for _, st := range fresh {
-			begin(st)
-		}
-	}
-}
-
-// findQueues returns stations for queues that have none.
-func (s *site) findQueues(ctx context.Context) (fresh []*station, err error) {
-	ctx, cancel := context.WithTimeout(ctx, exchange)
-	defer cancel()
-	names, err := s.namespace.Queues(ctx)
-	if err != nil {
-		return nil, err
-	}
-	served := s.names()
-	for _, name := range names {
-		if slices.Contains(served, name) {
-			continue
-		}
-		st, err := s.station(ctx, name)
-		if err != nil {
-			return fresh, fmt.Errorf("queue %s: %w", name, err)
-		}
-		if err := s.member.AddQueue(ctx, name); err != nil {
-			return fresh, err
-		}
-		s.d.log.Info("queue is served", "queue", name)
-		s.mu.Lock()
-		s.stations[name] = st
-		st.suspended = s.suspended
-		s.mu.Unlock()
-		fresh = append(fresh, st)
-	}
-	return fresh, nil
 }
 
 // suspend has all stations take no jobs, or take them again.

@@ -41,7 +41,7 @@ type Member struct {
 	mu       sync.Mutex
 	revision uint64    // of the sign, as last written
 	proven   time.Time // before the last write of the sign
-	queues   []string
+	queues   []string  // that it serves, sorted; replaced, not altered
 	// entered says that the entry was made an active one since the sign was claimed,
 	// displaced that another process has the UUID.
 	entered, displaced, suspended bool
@@ -75,9 +75,7 @@ func (m *Member) Activate(ctx context.Context, queues []string) error {
 		_ = m.heard.Unsubscribe()
 		return err
 	}
-	m.mu.Lock()
-	m.queues = slices.Clone(queues)
-	m.mu.Unlock()
+	m.serve(queues)
 	return m.enter(ctx, Activated)
 }
 
@@ -197,12 +195,6 @@ func (m *Member) enter(ctx context.Context, kind EventKind) error {
 	}
 }
 
-func (m *Member) served() []string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return slices.Clone(m.queues)
-}
-
 func (m *Member) tellEntered(before, after Entry, kind EventKind) {
 	if before.Registered.IsZero() {
 		m.log.Info("dispatcher registered", "queues", after.Queues)
@@ -233,22 +225,39 @@ func (m *Member) tell(kind EventKind, e Entry, reason, by string) {
 	}
 }
 
-// AddQueue has the dispatcher serve one queue more.
-func (m *Member) AddQueue(ctx context.Context, queue string) error {
-	m.mu.Lock()
-	m.queues = append(m.queues, queue)
-	slices.Sort(m.queues)
-	m.mu.Unlock()
-	_, after, _, err := m.roster.change(ctx, m.config.Dispatcher, func(e *Entry) (bool, error) {
+// Serve has the dispatcher serve these queues, sorted, and no others. Where there is an
+// error it serves those of before.
+func (m *Member) Serve(ctx context.Context, queues []string) error {
+	before := m.serve(queues)
+	if slices.Equal(before, queues) {
+		return nil
+	}
+	_, after, changed, err := m.roster.change(ctx, m.config.Dispatcher, func(e *Entry) (bool, error) {
 		e.Queues = m.served()
 		return e.Incarnation == m.sign.Incarnation, nil
 	})
 	if err != nil {
-		return fmt.Errorf("register dispatcher with queue %s: %w", queue, err)
+		m.serve(before)
+		return fmt.Errorf("register dispatcher with queues %q: %w", queues, err)
 	}
-	after.Queues = []string{queue}
-	m.tell(Activated, after, "", "")
+	if changed {
+		after.Queues = slices.DeleteFunc(slices.Clone(queues), func(queue string) bool { return slices.Contains(before, queue) })
+		m.tell(Activated, after, "", "")
+	}
 	return nil
+}
+
+func (m *Member) serve(queues []string) (before []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before, m.queues = m.queues, slices.Clone(queues)
+	return before
+}
+
+func (m *Member) served() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.queues
 }
 
 // Run pings, and watches the siblings, until ctx ends. To be called when the
