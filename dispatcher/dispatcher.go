@@ -66,8 +66,8 @@ func (d *Dispatcher) UUID() string { return d.config.UUID.String() }
 // Run performs jobs until ctx ends. Then it claims no more, lets running jobs
 // go on for the config's Grace, ends the contexts of those left with
 // job.ErrDraining, hands their jobs back and returns nil. It returns an error
-// where it could not begin: a named queue that does not exist, a server that
-// cannot be used.
+// where it could not begin: a named queue that cannot be served, or no queue that
+// can, a server that cannot be used.
 //
 // While another process with the same UUID is alive Run says so in the log and
 // waits. While it runs the closed and error handlers of the connection are wrapped by

@@ -3,7 +3,7 @@ package dispatcher
 import (
 	"context"
 	"errors"
-	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -61,14 +61,9 @@ func (s *site) watchQueues(intake, work context.Context, running *sync.WaitGroup
 // follow dismisses the stations of queues that are gone, and returns new ones for
 // queues that have none.
 func (s *site) follow(ctx context.Context) (fresh []*station, err error) {
-	ctx, cancel := context.WithTimeout(ctx, exchange)
-	defer cancel()
-	names, err := s.namespace.Queues(ctx)
-	if err != nil {
-		return nil, err
-	}
 	served := s.names()
-	if err := s.member.Serve(ctx, served); err != nil { // without those that have ended
+	names, err := s.list(ctx, served)
+	if err != nil {
 		return nil, err
 	}
 	for _, name := range served {
@@ -80,17 +75,31 @@ func (s *site) follow(ctx context.Context) (fresh []*station, err error) {
 		if slices.Contains(served, name) {
 			continue
 		}
-		st, err := s.admit(ctx, name)
-		if err != nil {
-			return fresh, fmt.Errorf("queue %s: %w", name, err)
+		if st, err := s.admit(ctx, name); err == nil {
+			fresh = append(fresh, st)
+		} else if ctx.Err() == nil {
+			s.refuse(name, err)
 		}
-		fresh = append(fresh, st)
 	}
+	maps.DeleteFunc(s.refused, func(name string, _ bool) bool { return !slices.Contains(names, name) })
 	return fresh, nil
+}
+
+// list lists the queues there are, and says of those that are served that they are: of
+// no others any more.
+func (s *site) list(ctx context.Context, served []string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, exchange)
+	defer cancel()
+	if err := s.member.Serve(ctx, served); err != nil {
+		return nil, err
+	}
+	return s.namespace.Queues(ctx)
 }
 
 // admit makes a station for a queue that has none.
 func (s *site) admit(ctx context.Context, name string) (*station, error) {
+	ctx, cancel := context.WithTimeout(ctx, exchange)
+	defer cancel()
 	st, err := s.station(ctx, name)
 	if err != nil {
 		return nil, err
@@ -101,11 +110,21 @@ func (s *site) admit(ctx context.Context, name string) (*station, error) {
 		return nil, err
 	}
 	s.d.log.Info("queue is served", "queue", name)
+	delete(s.refused, name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stations[name] = st
 	st.suspended = s.suspended
 	return st, nil
+}
+
+// refuse says of a queue that it cannot be served, once while that is so.
+func (s *site) refuse(name string, err error) {
+	if s.refused[name] || errors.Is(err, stream.ErrNoQueue) { // it went as it came
+		return
+	}
+	s.refused[name] = true
+	s.d.log.Error("queue cannot be served, will be tried again", "queue", name, "err", err)
 }
 
 // dismiss ends the intake of a station whose queue was deleted. Until what it has begun
@@ -116,6 +135,8 @@ func (s *site) dismiss(ctx context.Context, name string) {
 		return // it leaves already
 	}
 	// It is not enough that the server did not list it.
+	ctx, cancel := context.WithTimeout(ctx, exchange)
+	defer cancel()
 	if _, err := s.namespace.Queue(ctx, name); errors.Is(err, stream.ErrNoQueue) {
 		s.d.log.Info("queue is gone, and not served any more", "queue", name)
 		delete(s.leave, name)

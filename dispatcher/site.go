@@ -21,7 +21,10 @@ type site struct {
 	namespace *stream.Namespace
 	store     *roster.Agents
 	member    *roster.Member
-	leave     map[string]context.CancelFunc // ends the intake of a queue's station; owned by watchQueues
+
+	// owned by open, then by watchQueues
+	leave   map[string]context.CancelFunc // ends the intake of a queue's station
+	refused map[string]bool               // queues of which was said that they cannot be served
 
 	mu        sync.Mutex
 	stations  map[string]*station
@@ -35,7 +38,9 @@ func (d *Dispatcher) open(ctx context.Context) (*site, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &site{d: d, leave: make(map[string]context.CancelFunc), stations: make(map[string]*station)}
+	s := &site{
+		d: d, leave: make(map[string]context.CancelFunc), refused: make(map[string]bool), stations: make(map[string]*station),
+	}
 	if s.namespace, err = stream.Open(ctx, js, d.config.Namespace); err != nil {
 		return nil, err
 	}
@@ -54,12 +59,33 @@ func (d *Dispatcher) open(ctx context.Context) (*site, error) {
 		Dispatcher: d.UUID(), Ping: d.config.PingInterval, Death: d.config.PingDeathInterval,
 		Event: s.event, Suspend: s.suspend, Log: d.log,
 	})
-	for _, name := range names {
-		if s.stations[name], err = s.station(ctx, name); err != nil {
-			return nil, err
+	return s, s.openStations(ctx, names)
+}
+
+// openStations opens the first stations. Where the dispatcher serves all queues it does
+// without those that cannot be served, unless none can.
+func (s *site) openStations(ctx context.Context, names []string) error {
+	errs := make([]error, len(names))
+	for i, name := range names {
+		st, err := s.station(ctx, name)
+		switch {
+		case err == nil:
+			s.stations[name] = st
+		case len(s.d.config.Queues) > 0, ctx.Err() != nil:
+			return err
+		default:
+			errs[i] = err
 		}
 	}
-	return s, nil
+	if len(s.stations) == 0 {
+		return errors.Join(errs...)
+	}
+	for i, name := range names {
+		if errs[i] != nil {
+			s.refuse(name, errs[i])
+		}
+	}
+	return nil
 }
 
 // event takes an event of this dispatcher, or of one that it found dead.

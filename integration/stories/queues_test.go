@@ -1,6 +1,7 @@
 package stories
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -8,7 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/asyncnats/asyncnats"
+	"github.com/asyncnats/asyncnats/dispatcher"
 	"github.com/asyncnats/asyncnats/job"
 )
 
@@ -92,4 +96,64 @@ func TestQueueIsMadeAnew(t *testing.T) {
 			s.Errorf("the job of a queue that was deleted ended with %v", turn.cause)
 		}
 	})
+}
+
+// A queue that cannot be used keeps a dispatcher of all queues from no other, and is
+// served when it can.
+func TestUnusableQueue(t *testing.T) {
+	for name, early := range map[string]bool{"it is there first": true, "it comes": false} {
+		t.Run(name, func(t *testing.T) {
+			tell(t, func(s *story) {
+				js := s.server.JetStream(s.T)
+				describe := func(meta string) {
+					if _, err := js.Publish(s.Context(), "async.alpha.meta", []byte(meta)); err != nil {
+						s.Fatal(err)
+					}
+				}
+				w := s.site()
+				var d *staff
+				run := func() { d = s.dispatch(w.staff(5)); moment() }
+				if !early {
+					run()
+				}
+				found, err := js.Stream(s.Context(), "ASYNC_default")
+				if err != nil {
+					s.Fatal(err)
+				}
+				config := found.CachedInfo().Config
+				config.Name = "ASYNC_alpha"
+				for i, subject := range config.Subjects {
+					config.Subjects[i] = strings.Replace(subject, ".default.", ".alpha.", 1)
+				}
+				if _, err := js.CreateStream(s.Context(), config); err != nil {
+					s.Fatal(err)
+				}
+				describe(`{"v":2,"kind":"jobs","ack_wait":"15s"}`)
+				if early {
+					run()
+				}
+				s.add("beta")
+				time.Sleep(time.Minute)
+				s.wantServed(d, "beta", "default")
+				w.wantBegun(s, "beta")
+				if n := strings.Count(d.log.String(), "level=ERROR"); n != 1 || !d.log.Contains("level=ERROR", "queue=alpha") {
+					s.Errorf("%d errors, want one, which names the queue", n)
+				}
+				c := w.staff(1)
+				c.UUID, c.Queues = uuid.New(), []string{"alpha", "beta"}
+				named, err := dispatcher.New(s.server.Connect(s.T), c)
+				if err != nil {
+					s.Fatal(err)
+				}
+				ctx, cancel := context.WithTimeout(s.Context(), time.Minute)
+				defer cancel()
+				if err := named.Run(ctx); err == nil {
+					s.Error("a dispatcher that names the queue does without it")
+				}
+				describe(`{"v":1,"kind":"jobs","ack_wait":"15s"}`)
+				time.Sleep(10 * time.Second)
+				s.wantServed(d, "alpha", "beta", "default")
+			})
+		})
+	}
 }
