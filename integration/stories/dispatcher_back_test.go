@@ -111,3 +111,33 @@ func TestBackWhileBuried(t *testing.T) {
 		})
 	}
 }
+
+// A dispatcher whose pings are not answered takes no jobs in the last second before its
+// sign expires, whatever ping it waits for then.
+func TestSilentDispatcherIsSuspended(t *testing.T) {
+	tell(t, func(s *story) {
+		var silent atomic.Bool
+		var last atomic.Pointer[time.Time] // when the sign was written
+		s.through(func(request *nats.Msg) bool {
+			if !strings.Contains(request.Subject, ".alive.") || silent.Load() {
+				return silent.Load()
+			}
+			last.Store(new(time.Now()))
+			return false
+		})
+		c := s.site().staff(1)
+		c.Domain = relayed
+		d := s.dispatch(c)
+		time.Sleep(11 * time.Second)
+		silent.Store(true)
+		expires := last.Load().Add(deathInterval)
+		time.Sleep(time.Until(expires.Add(-1100 * time.Millisecond)))
+		if d.log.Contains("takes no jobs") {
+			s.Error("it takes no jobs too early")
+		}
+		time.Sleep(200 * time.Millisecond)
+		if !d.log.Contains("takes no jobs") {
+			s.Error("it takes jobs in the last second")
+		}
+	})
+}

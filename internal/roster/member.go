@@ -310,7 +310,7 @@ func (m *Member) judge() {
 
 // ping writes the sign of life anew.
 func (m *Member) ping(ctx context.Context) (done bool) {
-	ctx, cancel := context.WithTimeout(ctx, min(exchange, m.config.Ping))
+	ctx, cancel := context.WithTimeout(ctx, min(exchange, m.config.Ping, m.patience()))
 	defer cancel()
 	m.mu.Lock()
 	revision := m.revision
