@@ -18,9 +18,9 @@ const (
 	tryPatience = 3 * time.Second
 	// tryPause lies between an exchange that failed and the next.
 	tryPause = 100 * time.Millisecond
-	// loadAgain lies between readings of all quotas that fail.
+	// loadAgain lies between readings of all quotas that fail, or cannot be tried.
 	loadAgain = time.Second
-	// loadEvery is how often all quotas are read, lest news was lost.
+	// loadEvery lies between those that succeed: news may be lost.
 	loadEvery = time.Minute
 )
 
@@ -148,11 +148,9 @@ func (g *Gate) Run(ctx context.Context) error {
 	defer stop()
 	g.work.Open(g.step)
 	defer g.work.Close()
-	var loads sync.WaitGroup
-	defer loads.Wait()
-	loads.Go(func() { g.load(ctx) })
-	reload := time.NewTicker(loadEvery)
-	defer reload.Stop()
+	var loading sync.WaitGroup
+	defer loading.Wait()
+	loading.Go(func() { g.load(ctx) })
 	refresh := time.NewTicker(g.config.AckWait / 3)
 	defer refresh.Stop()
 	sweep := time.NewTicker(g.config.AckWait)
@@ -161,8 +159,6 @@ func (g *Gate) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-reload.C:
-			loads.Go(func() { g.load(ctx) })
 		case <-refresh.C:
 			g.work.Do(g.refresh)
 		case <-sweep.C:
@@ -186,20 +182,35 @@ func (g *Gate) line(name string) *line {
 	return l
 }
 
-// load reads all quotas of the queue, again and again until it succeeds.
+// load reads all quotas of the queue, one time after the other until ctx ends.
+// While there is no connection it asks for nothing: the client would keep each
+// request, and send them all when it is back.
 func (g *Gate) load(ctx context.Context) {
 	for ctx.Err() == nil {
-		for change, err := range g.set.bucket.Watch(ctx, g.set.key("*")) {
-			g.work.Do(func() { g.loaded(change, err) })
-			if change.Current {
-				return
-			}
+		pause := loadAgain
+		if g.set.conn.IsConnected() && g.loadOnce(ctx) {
+			pause = loadEvery
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(loadAgain):
+		case <-time.After(pause):
 		}
 	}
+}
+
+// loadOnce reports whether it has read all quotas.
+func (g *Gate) loadOnce(ctx context.Context) (current bool) {
+	// Not by a deadline: the client would wait that long for one answer.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer time.AfterFunc(loadEvery, cancel).Stop()
+	for change, err := range g.set.bucket.Watch(ctx, g.set.key("*")) {
+		g.work.Do(func() { g.loaded(change, err) })
+		if change.Current {
+			return true
+		}
+	}
+	return false
 }
 
 // loaded takes a quota that was read, or word that all were.
