@@ -10,6 +10,7 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/stream"
 )
 
 // ToAll returns a call that every dispatcher performs: each that, when it is put, is
@@ -88,7 +89,7 @@ func (r *Reply[R]) DecodeMsgpack(d *msgpack.Decoder) error {
 }
 
 // Expected lists the dispatchers that perform a broadcast, sorted by UUID. It returns
-// [ErrNoJob] where nothing is known of it.
+// [ErrNoJob] where nothing is known of it, and its failure where it ended before it began.
 func Expected[R any](ctx context.Context, broadcast *Job[map[string]Outcome[R]]) ([]string, error) {
 	record, err := broadcast.broadcastRecord(ctx)
 	if err != nil {
@@ -98,7 +99,8 @@ func Expected[R any](ctx context.Context, broadcast *Job[map[string]Outcome[R]])
 }
 
 // broadcastRecord reads the record of a broadcast, or makes it of its message where it
-// has not begun. It persists as open does.
+// has not begun. One that failed before it began has no parts: its failure is the
+// error. It persists as open does.
 func (j *Job[R]) broadcastRecord(ctx context.Context) (record job.Record, err error) {
 	opened, err := j.queue.open(ctx)
 	if err != nil {
@@ -106,16 +108,36 @@ func (j *Job[R]) broadcastRecord(ctx context.Context) (record job.Record, err er
 	}
 	err = opened.Namespace().Persist(ctx, fmt.Sprintf("read the record of job %s", j.id), func(ctx context.Context) (err error) {
 		record, err = opened.WholeRecord(ctx, j.id, j.nonce)
+		if errors.Is(err, ErrNoParts) {
+			return j.neverBegan(ctx, opened)
+		}
 		return err
 	})
 	if err == nil && record.Parts.Form != job.FormBroadcast {
-		err = fmt.Errorf("job %s is no broadcast", j.id)
+		err = j.noBroadcast()
 	}
 	return record, err
 }
 
+// neverBegan is the failure of a broadcast that has no parts since it ended before it
+// began.
+func (j *Job[R]) neverBegan(ctx context.Context, opened *stream.Queue) error {
+	record, ended, err := j.outcome(ctx, opened)
+	switch {
+	case err != nil:
+		return err
+	case ended && record.Outcome.Failure != nil:
+		return record.Outcome.Failure
+	}
+	return j.noBroadcast()
+}
+
+func (j *Job[R]) noBroadcast() error { return fmt.Errorf("job %s is no broadcast", j.id) }
+
 // Replies yields the replies to a broadcast as they come, each once, until all have
-// replied; or an error, as when ctx ends, which ends it. It survives reconnects.
+// replied; or an error, as when ctx ends, which ends it. Where the broadcast ended
+// before all its copies were put, as one that is cancelled before it begins, that
+// is the [*job.Failure] it ended with. It survives reconnects.
 func Replies[R any](ctx context.Context, broadcast *Job[map[string]Outcome[R]]) iter.Seq2[Reply[R], error] {
 	return func(yield func(Reply[R], error) bool) {
 		if err := broadcast.replies(ctx, func(dispatcher string, record job.Record) (bool, error) {
@@ -183,12 +205,18 @@ func (j *Job[R]) replies(ctx context.Context, told func(dispatcher string, recor
 		if len(seen) == record.Parts.Count {
 			return nil
 		}
+		if record.State.Final() { // it was read before its parts: no more will come
+			if record.Outcome.Failure != nil {
+				return record.Outcome.Failure
+			}
+			return ErrOutcomeNotKept
+		}
 	}
 }
 
 // WaitReplies waits until n dispatchers have replied to a broadcast, whatever they said, or
-// all, if they are fewer, and returns these replies by dispatcher. Where ctx ends first
-// it returns those that came, and ctx's error.
+// all, if they are fewer, and returns these replies by dispatcher. Where ctx ends first,
+// or no more can come, it returns those that came, and an error as [Replies] does.
 func WaitReplies[R any](ctx context.Context, broadcast *Job[map[string]Outcome[R]], n int) (map[string]Outcome[R], error) {
 	came := make(map[string]Outcome[R])
 	if n < 1 {
