@@ -19,7 +19,8 @@ import (
 // gives up on it does so by ending the term, or by seeing it ended; so what it
 // asked for is then either written, where it can be seen, or never will be. One
 // that died ends nothing, so a request says too which revision it rests on, and
-// claims nothing for a job that has left since (late.go).
+// claims nothing for a job that has left since (late.go). Administrators ask as well
+// where their own writes are refused (change.go).
 // Whatever a keeper does it does by compare-and-set, so nothing else rests on
 // there being one.
 
@@ -195,7 +196,7 @@ func (g *Gate) dismiss(l *line) {
 
 // spread answers the guests whose wishes are written, and tells those
 // dispatchers of whose claims one was changed by what this gate wrote; all, where
-// the quota has another keeper since.
+// the quota has another keeper since, or another setting.
 func (g *Gate) spread(l *line) {
 	was := l.known
 	if l.untold != nil {
@@ -208,8 +209,8 @@ func (g *Gate) spread(l *line) {
 	for _, guest := range answers {
 		delete(concerned, guest.From)
 	}
-	another := was.Term != l.known.Term
-	if len(answers) == 0 && len(concerned) == 0 && !another {
+	all := was.Term != l.known.Term || was.setting() != l.known.setting()
+	if len(answers) == 0 && len(concerned) == 0 && !all {
 		return
 	}
 	value, err := codec.Encode(l.known)
@@ -221,7 +222,7 @@ func (g *Gate) spread(l *line) {
 	for _, guest := range answers {
 		g.send(guest.reply, told)
 	}
-	if another {
+	if all {
 		g.send(g.set.subject, told)
 		return
 	}

@@ -223,8 +223,5 @@ func (s *Slots) withdraw(nonce job.Nonce, token job.Token) (changed bool) {
 // before, and where there is none any more the grants are forgotten; who runs
 // counts as a holder.
 func (s *Slots) become(size int, period time.Duration) {
-	s.Removed, s.Size, s.Period = false, size, Period(period)
-	if period == 0 {
-		s.Grants = nil
-	}
+	s.set(setting{Size: size, Period: Period(period)})
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/asyncnats/asyncnats/job"
 	"github.com/asyncnats/asyncnats/kv"
@@ -185,47 +184,6 @@ func checkPeriod(period time.Duration) error {
 		return fmt.Errorf("period %v is too short: must be at least %v", period, PeriodLeast)
 	}
 	return nil
-}
-
-// change changes a quota by compare-and-set, and gives slots that became free
-// to waiters in the same write. A quota without a value is a removed one.
-func (s *Set) change(ctx context.Context, verb, name string, f func(*Slots) error) error {
-	step := fmt.Sprintf("%s quota %s", verb, name)
-	if err := job.CheckQuota(name); err != nil {
-		return fmt.Errorf("%s: %w", step, err)
-	}
-	for {
-		now, revision, stored, err := s.read(ctx, name)
-		if err != nil {
-			return fmt.Errorf("%s: %w", step, err)
-		}
-		now.expire(stored)
-		if err := f(&now); err != nil {
-			return fmt.Errorf("%s: %w", step, err)
-		}
-		now.serve(revision)
-		revision, err = s.write(ctx, name, now, revision)
-		if errors.Is(err, kv.ErrConflict) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", step, err)
-		}
-		s.tell(name, now, revision)
-		return nil
-	}
-}
-
-// tell tells all gates. One that is not reached reads the quota from time to
-// time.
-func (s *Set) tell(name string, now Slots, revision uint64) {
-	value, err := codec.Encode(now)
-	if err != nil {
-		return
-	}
-	if data, err := msgpack.Marshal(news{Quota: name, Revision: revision, Value: value}); err == nil {
-		_ = s.conn.Publish(s.subject, data)
-	}
 }
 
 // read reads a quota from the leader, and dates it by when it was stored;

@@ -73,13 +73,23 @@ type Claim struct {
 	Reserves bool `msgpack:"reserves,omitempty" json:"reserves,omitempty"`
 }
 
-// op is one change that an attempt wants of a quota. It can be repeated: where
-// it is done already it changes nothing.
+// op is one change that an attempt, or an administrator, wants of a quota. It can
+// be repeated: where it is done already it changes nothing.
 type op struct {
 	Kind  opKind `msgpack:"op"`
 	Claim Claim  `msgpack:"claim"`
 	// Over is the token of the claim of the same job that may be replaced.
 	Over job.Token `msgpack:"over,omitempty"`
+	// Was and Be are the setting that may be changed, and the one to be.
+	Was *setting `msgpack:"was,omitempty"`
+	Be  *setting `msgpack:"be,omitempty"`
+}
+
+// setting is what an administrator says of a quota.
+type setting struct {
+	Size    int    `msgpack:"size"`
+	Period  Period `msgpack:"period,omitempty"`
+	Removed bool   `msgpack:"removed,omitempty"`
 }
 
 type opKind string
@@ -91,6 +101,7 @@ const (
 	opWithdraw opKind = "withdraw"
 	opExpel    opKind = "expel"
 	opReserve  opKind = "reserve"
+	opSet      opKind = "set"
 )
 
 // do makes one change. base is the revision that s was read at.
@@ -109,9 +120,26 @@ func (s *Slots) do(o op, base uint64) (changed bool) {
 		return s.expel(o.Claim.Nonce)
 	case opReserve:
 		return s.reserve(o.Claim.Nonce)
+	case opSet:
+		if o.Was == nil || o.Be == nil || s.setting() != *o.Was || !o.Be.valid() {
+			return false
+		}
+		s.set(*o.Be)
+		return *o.Be != *o.Was
 	}
 	return false
 }
+
+func (s Slots) setting() setting { return setting{s.Size, s.Period, s.Removed} }
+
+func (s *Slots) set(to setting) {
+	s.Size, s.Period, s.Removed = to.Size, to.Period, to.Removed
+	if to.Period == 0 {
+		s.Grants = nil
+	}
+}
+
+func (to setting) valid() bool { return to.Size >= 0 && to.Period >= 0 }
 
 // Filled reports whether no slot is free, or no start left.
 func (s Slots) Filled() bool { return s.free() <= 0 }
