@@ -10,16 +10,12 @@ import (
 	"github.com/asyncnats/asyncnats/kv"
 )
 
-// toldFor is how long it is remembered that a job was cancelled which is not
-// here: it may be on its way.
-const toldFor = time.Minute
-
 // leaseSet is the jobs whose leases are kept now, begun or not, and those that
 // were cancelled of late.
 type leaseSet struct {
 	mu   sync.Mutex
 	kept map[job.Nonce]*keptLease // of several attempts of one job here, the last
-	told map[job.Nonce]time.Time
+	told toldSet
 }
 
 // keptLease is a job whose lease is kept.
@@ -38,7 +34,7 @@ func (s *leaseSet) add(nonce job.Nonce, look func()) (forget func() (told bool))
 	}
 	ours := &keptLease{look}
 	s.kept[nonce] = ours
-	if _, told := s.told[nonce]; told {
+	if s.told.has(nonce) {
 		go look()
 	}
 	return func() bool {
@@ -47,8 +43,7 @@ func (s *leaseSet) add(nonce job.Nonce, look func()) (forget func() (told bool))
 		if s.kept[nonce] == ours {
 			delete(s.kept, nonce)
 		}
-		_, told := s.told[nonce]
-		return told
+		return s.told.has(nonce)
 	}
 }
 
@@ -57,16 +52,7 @@ func (s *leaseSet) add(nonce job.Nonce, look func()) (forget func() (told bool))
 func (s *leaseSet) tell(nonce job.Nonce) (here bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
-	for old, at := range s.told {
-		if now.Sub(at) > toldFor {
-			delete(s.told, old)
-		}
-	}
-	if s.told == nil {
-		s.told = make(map[job.Nonce]time.Time)
-	}
-	s.told[nonce] = now
+	s.told.add(nonce, time.Now())
 	lease, here := s.kept[nonce]
 	if here {
 		go lease.look()
@@ -79,8 +65,7 @@ func (s *leaseSet) tell(nonce job.Nonce) (here bool) {
 func (s *leaseSet) toldOf(nonce job.Nonce) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, told := s.told[nonce]
-	return told
+	return s.told.has(nonce)
 }
 
 // Cancelled tells the runner that a job was cancelled, and reports whether it
