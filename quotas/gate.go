@@ -22,6 +22,8 @@ const (
 	loadAgain = time.Second
 	// loadEvery lies between those that succeed: news may be lost.
 	loadEvery = time.Minute
+	// warnEvery is how often it is said that a quota cannot be written.
+	warnEvery = time.Minute
 )
 
 // GateConfig is what a Gate works with. Every field but Resized and Log is

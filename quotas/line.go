@@ -23,6 +23,7 @@ type line struct {
 	refused  bool      // its value cannot be decoded, which was logged
 	dirty    bool      // something happened since it was last looked at
 	learnt   bool      // known was learnt since the tickets were told
+	warned   time.Time // when it was said last that it cannot be written
 	older    time.Time // since when readings show less than newest; zero where they do not
 
 	asked, answered int  // readings begun, and the last that ended

@@ -129,8 +129,21 @@ func (g *Gate) written(l *line, next Slots, base, revision uint64, err error) {
 		l.stale = l.stale || l.revision == base
 	default:
 		l.unsure = true
+		if !kv.Unanswered(err) {
+			g.warn(l, err)
+		}
 		g.failed(l, "quota cannot be written, will be tried again", err)
 	}
+}
+
+// warn says that a write was refused for another reason than what it was based on,
+// now and then while that lasts.
+func (g *Gate) warn(l *line, err error) {
+	if g.ctx.Err() != nil || time.Since(l.warned) < warnEvery {
+		return
+	}
+	l.warned = time.Now()
+	g.log.Warn("quota cannot be written, its jobs wait: see whether its bucket or its server is full, or its value larger than max_payload", "quota", l.name, "err", err)
 }
 
 // failed has a line read again after a while.
