@@ -29,7 +29,7 @@ type laneState struct {
 	turn    bool      // the pull under way is for what is owed to the lane
 	looked  time.Time // when it was last asked
 	keeps   bool      // a place is kept for what waiting may bring
-	failing bool      // it could not be opened or pulled from, which was logged
+	trouble string    // why it could not be opened or pulled from, which was logged; empty where it could
 
 	queued []*admission    // jobs of it that wait for a slot
 	relief bool            // the waiting pull is of a full lane
@@ -61,34 +61,35 @@ func (r *Runner) open(s *laneState) {
 				return
 			}
 			s.tap = tap
-			if s.failing {
+			if s.trouble != "" {
 				r.log.Info("lane is open again", "lane", s.lane.Token())
-				s.failing = false
-				if !slices.ContainsFunc(r.lanes, func(other *laneState) bool { return other.failing }) {
-					r.trouble.Store(nil)
-				}
+				r.mended(s)
 			}
 		})
 	}()
 }
 
-// reopen opens a lane again after a while: its consumer may be gone.
+// reopen opens a lane again after a while: its consumer may be gone. One that is shut
+// is opened when something is to be taken from it again.
 func (r *Runner) reopen(s *laneState, err error) {
 	if r.stopped {
 		return
 	}
-	level := slog.LevelError
-	if s.failing {
-		level = slog.LevelDebug
-	}
-	s.failing = true
-	trouble := fmt.Sprintf("lane %s: %v", s.lane.Token(), err)
-	r.trouble.Store(&trouble)
-	r.log.Log(r.work, level, "lane failed, will be opened again", "lane", s.lane.Token(), "err", err)
 	if s.tap != nil {
 		s.tap.Close()
 		s.tap = nil
 	}
+	if s.shut {
+		return
+	}
+	level := slog.LevelError
+	if s.trouble != "" {
+		level = slog.LevelDebug
+	}
+	trouble := fmt.Sprintf("lane %s: %v", s.lane.Token(), err)
+	s.trouble = trouble
+	r.trouble.Store(&trouble)
+	r.log.Log(r.work, level, "lane failed, will be opened again", "lane", s.lane.Token(), "err", err)
 	s.opening = true
 	time.AfterFunc(reopenAfter, func() {
 		r.box.Post(func() {
@@ -97,6 +98,18 @@ func (r *Runner) reopen(s *laneState, err error) {
 			}
 		})
 	})
+}
+
+// mended takes that a lane is open, or shut, whatever was before.
+func (r *Runner) mended(s *laneState) {
+	s.trouble = ""
+	i := slices.IndexFunc(r.lanes, func(other *laneState) bool { return other.trouble != "" })
+	if i < 0 {
+		r.trouble.Store(nil)
+		return
+	}
+	trouble := r.lanes[i].trouble
+	r.trouble.Store(&trouble)
 }
 
 // limited reports whether the lane's jobs name quotas. How many of them are

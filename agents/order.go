@@ -81,5 +81,6 @@ func (r *Runner) turn(s *laneState, open bool) {
 		s.shut = true
 		s.shutNow()
 		s.cancelPulls()
+		r.mended(s)
 	}
 }

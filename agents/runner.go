@@ -105,8 +105,8 @@ func (r *Runner) Presence() (stream.AgentPresence, []stream.Running) {
 	}, jobs
 }
 
-// Trouble says why the runner cannot take jobs from a lane, the last word where
-// there are several; empty where it can from all.
+// Trouble says why the runner cannot take jobs from a lane that it is to take from,
+// the last word where there are several; empty where it can from all.
 func (r *Runner) Trouble() string {
 	if trouble := r.trouble.Load(); trouble != nil {
 		return *trouble
