@@ -69,9 +69,6 @@ func (q *Queue) Tap(ctx context.Context, lane Lane, link *Link, sink Sink) (*Tap
 	}, nil
 }
 
-// Lane returns the lane that is tapped.
-func (t *Tap) Lane() Lane { return t.lane }
-
 // Pull is one request for jobs.
 type Pull struct {
 	// Waiting says that the pull waits for jobs; else it takes what is there.
