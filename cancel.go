@@ -45,7 +45,8 @@ func (j *Job[R]) Cancel(ctx context.Context) (was job.State, err error) {
 // While the server does not answer Pull tries again, until ctx ends or, where ctx has no
 // deadline, for 30 seconds. So that the job is not lost then it is returned beside the
 // error where it was taken back, or may have been; else the ID of what is returned is
-// empty.
+// empty. Beside [ErrAssigned] it is removed, and a dispatcher that was given it just
+// before may perform it, too.
 func (j *Job[R]) Pull(ctx context.Context) (Pulled, error) {
 	var message stream.Stored
 	err := j.queue.use(ctx, func(opened *stream.Queue) (err error) {

@@ -19,8 +19,9 @@ import (
 //
 // Errors: a [*job.NameError] for an illegal name; [ErrNoQueue]; [ErrExists]
 // where the call has an ID and a job with it is not completed, with the handle
-// of that job; [ErrUnknownQuota]; [ErrTooLarge]; [ErrPermission]; [ErrUnanswered], where the job
-// may have been stored or not.
+// of that job; [ErrAssigned], with the handle of the job that is stored, where the one that
+// it replaces ([Call.Replace]) may be performed; [ErrUnknownQuota]; [ErrTooLarge];
+// [ErrPermission]; [ErrUnanswered], where the job may have been stored or not.
 func Put[R any](ctx context.Context, q *Queue, call Call[R]) (*Job[R], error) {
 	opened, err := q.open(ctx)
 	if err != nil {
@@ -38,10 +39,14 @@ func Put[R any](ctx context.Context, q *Queue, call Call[R]) (*Job[R], error) {
 	if holder, taken := errors.AsType[*stream.ExistsError](err); taken {
 		return newJob[R](q, holder.ID, holder.Nonce), fmt.Errorf("asyncnats: %w", err)
 	}
-	if err != nil {
+	stored := newJob[R](q, entry.ID, entry.Spec.Nonce)
+	switch {
+	case errors.Is(err, ErrAssigned): // the job before it
+		return stored, fmt.Errorf("asyncnats: %w", err)
+	case err != nil:
 		return nil, fmt.Errorf("asyncnats: %w", err)
 	}
-	return newJob[R](q, entry.ID, entry.Spec.Nonce), nil
+	return stored, nil
 }
 
 // PutMany stores jobs on a queue, in order, in atomic batches of up to a

@@ -157,7 +157,8 @@ func finished(ctx context.Context, opened *stream.Queue, claims []quotas.Claim) 
 // keeps its ID, and comes last among those that name the same. It returns
 // [ErrUnknownQuota] where one does not exist, and [ErrAssigned] where a dispatcher
 // was given the job already, though it may only be waiting for a slot; the job is
-// then as it was (FEATURES 32, 50).
+// then as it was (FEATURES 32, 50), unless the error says that it may have them: so it
+// is where an answer was lost, and it was given out meanwhile.
 func (j *Job[R]) SetQuotas(ctx context.Context, names ...string) error {
 	wanted := quotaNames(names)
 	opened, err := j.queue.open(ctx)

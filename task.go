@@ -200,6 +200,10 @@ func (c Call[R]) Unique(key string) Call[R] {
 // put is refused as ever. Who waits for the job that was replaced is told that
 // its outcome was not kept. With a time to begin it can be replaced itself until
 // then, and may begin 0.3 s later.
+//
+// Where that job may have been given out just before it was gone, as while an answer
+// was lost, the put returns [ErrAssigned] beside the handle of the new one: both may be
+// performed.
 func (c Call[R]) Replace() Call[R] { c.options.replace = true; return c }
 
 // Debounce has the job begin when d has passed since the last put of its ID: each

@@ -18,10 +18,11 @@ import (
 func (q *Queue) SetFlow(ctx context.Context, lane Lane, n int) error {
 	ctx, cancel := context.WithTimeout(ctx, tryPatience)
 	defer cancel()
-	config, err := q.consumer(ctx, lane)
-	if err != nil || config.MaxAckPending == n {
+	consumer, err := q.consumer(ctx, lane)
+	if err != nil || consumer.Config.MaxAckPending == n {
 		return err
 	}
+	config := consumer.Config
 	config.MaxAckPending = n
 	_, err = q.ns.js.UpdateConsumer(ctx, q.names.stream(), config)
 	step := fmt.Sprintf("set the flow of lane %s of queue %s", lane.Token(), q.names.queue)

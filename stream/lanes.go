@@ -152,15 +152,14 @@ func (q *Queue) laneOf(key string) (Lane, error) {
 	return ParseLane(strings.TrimPrefix(key, "lane."+q.names.queue+"."))
 }
 
-// consumer makes sure that the lane has its durable consumer, and returns the
-// config that it has.
-func (q *Queue) consumer(ctx context.Context, lane Lane) (jetstream.ConsumerConfig, error) {
+// consumer makes sure that the lane has its durable consumer, and returns it as it is.
+func (q *Queue) consumer(ctx context.Context, lane Lane) (*jetstream.ConsumerInfo, error) {
 	step := fmt.Sprintf("open lane %s of queue %s", lane.Token(), q.names.queue)
 	consumer, err := q.durable(ctx, step, consumerConfig(q.names, lane, q.AckWait()))
 	if err != nil {
-		return jetstream.ConsumerConfig{}, err
+		return nil, err
 	}
-	return consumer.CachedInfo().Config, nil
+	return consumer.CachedInfo(), nil
 }
 
 // durable makes sure that the stream has a durable consumer. One that somebody

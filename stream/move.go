@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -14,9 +13,6 @@ import (
 	"github.com/asyncnats/asyncnats/kv"
 )
 
-// movePause is how long a lane may stand still while a job is taken from it.
-const movePause = 5 * time.Second
-
 // Move gives a pending job other quotas, sorted, and so another lane. It keeps
 // its ID and nonce, and comes last in the new lane. It returns [ErrNoJob] where
 // there is no such job or its outcome is recorded, and [ErrAssigned] where a
@@ -24,7 +20,9 @@ const movePause = 5 * time.Second
 //
 // The lane is paused meanwhile, so that the job is not given out. A crash after
 // the new message is stored leaves both; the new one is marked as put again, so
-// that whoever gets it looks at the record first.
+// that whoever gets it looks at the record first. So it may be where the job is given
+// out before its old message is removed, as while an answer is lost: the error is
+// [ErrAssigned] then, and says so.
 func (q *Queue) Move(ctx context.Context, id job.ID, nonce job.Nonce, quotas []string) error {
 	ctx, cancel := withTimeout(ctx, putPatience)
 	defer cancel()
@@ -58,7 +56,17 @@ func (q *Queue) Move(ctx context.Context, id job.ID, nonce job.Nonce, quotas []s
 	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(found.Sequence, 10))
 	// Should a schedule fire before it is removed, both are delivered, and the
 	// second to end is told that the job was reassigned.
-	err = q.undisturbed(ctx, found, step, func() error { return q.replace(ctx, found, msg, step) })
+	asked := false // and perhaps heard
+	err = persist(ctx, func() error {
+		return q.undisturbed(ctx, found, step, func(ctx context.Context) error {
+			err := q.replace(ctx, found, msg, step)
+			asked = asked || err == nil || kv.Unanswered(err)
+			return err
+		})
+	})
+	if asked && errors.Is(err, ErrAssigned) {
+		err = fmt.Errorf("%s: it may have them, and be performed as it was: %w", step, errDisturbed)
+	}
 	return q.orOver(ctx, id, nonce, step, err)
 }
 
@@ -75,43 +83,18 @@ func (q *Queue) orOver(ctx context.Context, id job.ID, nonce job.Nonce, step str
 	return fmt.Errorf("%s: %w: it is over", step, ErrNoJob)
 }
 
-// undisturbed calls f while nobody is given a job, provided that nobody was: else
-// the error is [ErrAssigned]. A schedule may fire all the same.
-func (q *Queue) undisturbed(ctx context.Context, s Stored, step string, f func() error) error {
-	if s.Waits {
-		return fmt.Errorf("%s: %w: it waits for others, or is a composition; it can be cancelled", step, ErrAssigned)
-	}
-	if s.Scheduled {
-		return f()
-	}
-	return q.paused(ctx, s.Lane, step, func() error {
-		consumer, err := q.ns.js.Consumer(ctx, q.names.stream(), s.Lane.Token())
-		if err == nil && consumer.CachedInfo().Delivered.Stream >= s.Sequence {
-			err = ErrAssigned
-		}
-		if err != nil {
-			return explain(q.conn(), step, err)
-		}
-		return f()
-	})
-}
-
-// replace stores a job's new message and removes its old one.
+// replace stores a job's new message and removes its old one. It may be repeated: the
+// new one is refused, if it was stored.
 func (q *Queue) replace(ctx context.Context, old Stored, msg *nats.Msg, step string) error {
-	for {
-		err := q.publish(ctx, msg)
-		if kv.Unanswered(err) && ctx.Err() == nil {
-			continue // refused, if it was stored
-		}
-		if kv.Refused(err) {
-			err = q.moved(ctx, old, msg.Subject)
-		}
-		if err != nil {
-			return explain(q.conn(), step, err, msg.Subject)
-		}
-		_, err = q.remove(ctx, old.Sequence)
-		return err
+	err := q.publish(ctx, msg)
+	if kv.Refused(err) {
+		err = q.moved(ctx, old, msg.Subject)
 	}
+	if err != nil {
+		return explain(q.conn(), step, err, msg.Subject)
+	}
+	_, err = q.remove(ctx, old.Sequence)
+	return err
 }
 
 // moved looks at what kept a job's new message from being stored: nil if that
@@ -125,23 +108,4 @@ func (q *Queue) moved(ctx context.Context, old Stored, subject string) error {
 		return fmt.Errorf("%w: it changed meanwhile", ErrAssigned)
 	}
 	return nil
-}
-
-// paused calls f while a lane gives nothing out. Should this process die, the
-// lane goes on by itself.
-func (q *Queue) paused(ctx context.Context, lane Lane, step string, f func() error) error {
-	if _, err := q.consumer(ctx, lane); err != nil {
-		return err
-	}
-	js, stream := q.ns.js, q.names.stream()
-	if _, err := js.PauseConsumer(ctx, stream, lane.Token(), time.Now().Add(movePause)); err != nil {
-		return explain(q.conn(), step, err)
-	}
-	err := f()
-	resume, cancel := context.WithTimeout(context.WithoutCancel(ctx), tryPatience)
-	defer cancel()
-	if _, resumeErr := js.ResumeConsumer(resume, stream, lane.Token()); resumeErr != nil {
-		err = errors.Join(err, explain(q.conn(), step+": the lane rests for some seconds more", resumeErr))
-	}
-	return err
 }

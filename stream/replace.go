@@ -28,8 +28,10 @@ const (
 //
 // The old job's message and the new one change in one write, where the server can
 // do that: not where the job goes from its lane to a schedule, or from one lane
-// to another. There a crash between the two leaves both, and both are performed; where
-// an answer is lost the old one may be given out before it is removed.
+// to another. There a crash between the two leaves both, and both are performed.
+//
+// The error is [ErrAssigned] where the job is stored, and the old one may have been given
+// out before it was gone: as where an answer was lost, and the lane has gone on.
 func (q *Queue) Replace(ctx context.Context, e Entry) error {
 	if err := e.check(); err != nil {
 		return fmt.Errorf("put %s: %w", e.Spec.Task, err)
@@ -42,6 +44,9 @@ func (q *Queue) Replace(ctx context.Context, e Entry) error {
 		err := q.replaceOnce(ctx, e, &superseded)
 		again := kv.Unanswered(err) || errors.Is(err, ErrUnanswered)
 		if !again && !errors.Is(err, errRepeat) || ctx.Err() != nil {
+			if errors.Is(err, errDisturbed) {
+				err = fmt.Errorf("put %s: it is stored, and the job before it may be performed: %w", e.Spec.Task, err)
+			}
 			return err
 		}
 		e.Spec.Again = e.Spec.Again || again
@@ -87,11 +92,13 @@ func (q *Queue) replaceOnce(ctx context.Context, e Entry, superseded *Stored) er
 	if err := q.setDeadlines(ctx, e); err != nil {
 		return explain(q.conn(), step, err)
 	}
-	err = q.undisturbed(ctx, old, step, func() error {
+	err = q.undisturbed(ctx, old, step, func(ctx context.Context) error {
 		*superseded = old
 		return q.supersede(ctx, e, old, msg)
 	})
 	switch {
+	case errors.Is(err, errDisturbed):
+		return errors.Join(err, q.forget(ctx, old))
 	case errors.Is(err, ErrAssigned):
 		stored, err := q.resolve(ctx, e)
 		if err == nil && !stored {
@@ -107,7 +114,8 @@ func (q *Queue) replaceOnce(ctx context.Context, e Entry, superseded *Stored) er
 	return q.forget(ctx, old)
 }
 
-// discard removes a job that another has superseded, if there is one. It may be repeated.
+// discard removes a job that another has superseded, if there is one, and reports by
+// errDisturbed one that may have been given out before. It may be repeated.
 func (q *Queue) discard(ctx context.Context, old Stored) error {
 	if old.ID == "" {
 		return nil
@@ -115,7 +123,7 @@ func (q *Queue) discard(ctx context.Context, old Stored) error {
 	if _, err := q.remove(ctx, old.Sequence); err != nil {
 		return err
 	}
-	return q.forget(ctx, old)
+	return errors.Join(q.disturbed(ctx, old), q.forget(ctx, old))
 }
 
 // forget removes what is left of a job whose message is gone since another superseded it.

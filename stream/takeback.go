@@ -16,18 +16,21 @@ import (
 // another job waits for is refused: that would wait for ever.
 //
 // Its lane is paused meanwhile. While the server does not answer it is tried again,
-// until ctx ends (30 s where ctx has no deadline). Where an answer was lost and the
-// message is gone then, the job counts as taken back unless its record has an outcome;
-// one that keeps no result may have ended instead.
+// until ctx ends (30 s where ctx has no deadline).
 //
 // The job is returned beside an error, too, where it was taken back, as when its record
-// cannot be removed, or may have been: nobody else has it then.
+// cannot be removed, or may have been. Where the error is [ErrAssigned] somebody may have
+// been given it before it was removed, as where an answer was lost and the lane has gone
+// on: that one performs it, and nobody else will, should that one die.
+//
+// A scheduled job that is gone after an answer was lost counts as taken back unless its
+// record has an outcome; one that keeps no result may have ended instead.
 func (q *Queue) Pull(ctx context.Context, id job.ID, nonce job.Nonce) (Stored, error) {
 	ctx, cancel := withTimeout(ctx, putPatience)
 	defer cancel()
 	t := takeback{q: q, id: id, nonce: nonce, step: fmt.Sprintf("pull job %s from queue %s", id, q.names.queue)}
 	err := persist(ctx, func() error {
-		try, cancel := briefly(ctx)
+		try, cancel := context.WithTimeout(ctx, 2*tryPatience)
 		defer cancel()
 		return t.try(try)
 	})
@@ -52,14 +55,18 @@ type takeback struct {
 	message Stored // that was asked to be removed last
 	lost    bool   // an answer to that was
 	removed bool
+	alone   bool // nobody was given the job before
 }
 
-// try makes one try. Each is over before the pause of the lane is.
+// try makes one try.
 func (t *takeback) try(ctx context.Context) error {
 	for !t.removed { // a schedule fires meanwhile, or somebody else removes the message
 		if err := t.remove(ctx); err != nil {
 			return err
 		}
+	}
+	if err := t.confirm(ctx); err != nil {
+		return err
 	}
 	if spec, err := t.message.Spec(); err == nil {
 		t.q.DropDeadline(t.id, spec)
@@ -77,14 +84,18 @@ func (t *takeback) remove(ctx context.Context) error {
 		return fmt.Errorf("%s: %w", t.step, err)
 	}
 	spec, _ := message.Spec() // one that cannot be read has a nonce too
+	gone := !stored || !t.nonce.IsZero() && spec.Nonce != t.nonce
 	switch {
-	case !stored || !t.nonce.IsZero() && spec.Nonce != t.nonce:
-		return t.missed(ctx)
+	case gone && t.lost:
+		t.removed = true // by a try whose answer was lost, unless it is over
+		return nil
+	case gone:
+		return fmt.Errorf("%s: %w", t.step, ErrNoJob)
 	case spec.Parent.Waits():
 		return fmt.Errorf("%s: job %s in queue %s waits for it: cancel it, or that job", t.step, spec.Parent.ID, spec.Parent.Queue)
 	}
 	t.nonce = spec.Nonce
-	return t.q.undisturbed(ctx, message, t.step, func() (err error) {
+	err = t.q.undisturbed(ctx, message, t.step, func(ctx context.Context) (err error) {
 		t.message = message
 		if t.removed, err = t.q.remove(ctx, message.Sequence); err != nil {
 			t.lost = t.lost || errors.Is(err, ErrUnanswered)
@@ -92,22 +103,30 @@ func (t *takeback) remove(ctx context.Context) error {
 		}
 		return err
 	})
+	t.alone = t.removed && err == nil
+	if errors.Is(err, errDisturbed) {
+		return nil // its message is gone, by this or by another hand
+	}
+	return err
 }
 
-// missed decides what has become of a job whose message is gone: it was taken back by a
-// try whose answer was lost, or it is over.
-func (t *takeback) missed(ctx context.Context) error {
-	if !t.lost {
-		return fmt.Errorf("%s: %w", t.step, ErrNoJob)
+// confirm finds out whether nobody else has a job whose message is gone.
+func (t *takeback) confirm(ctx context.Context) error {
+	if t.alone {
+		return nil
 	}
 	record, _, found, err := t.q.Record(ctx, t.id)
-	switch {
-	case err != nil:
+	if err != nil {
 		return fmt.Errorf("%s: %w", t.step, err)
-	case found && record.Nonce == t.nonce && record.State.Ended():
+	}
+	if found && record.Nonce == t.nonce && record.State.Ended() {
+		t.removed = false
 		return fmt.Errorf("%s: %w", t.step, ErrNoJob)
 	}
-	t.removed = true
+	if err := t.q.disturbed(ctx, t.message); err != nil {
+		return fmt.Errorf("%s: it is removed, and may be performed: %w", t.step, err)
+	}
+	t.alone = true
 	return nil
 }
 

@@ -64,7 +64,7 @@ func (q *Queue) Tap(ctx context.Context, lane Lane, link *Link, sink Sink) (*Tap
 		return nil, err
 	}
 	return &Tap{
-		queue: q, lane: lane, link: link, sink: sink, ackWait: consumer.AckWait,
+		queue: q, lane: lane, link: link, sink: sink, ackWait: consumer.Config.AckWait,
 		request: kv.APIPrefix(q.ns.js) + "CONSUMER.MSG.NEXT." + q.names.stream() + "." + lane.Token(),
 	}, nil
 }

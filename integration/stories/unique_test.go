@@ -1,11 +1,15 @@
 package stories
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/asyncnats/asyncnats"
 	"github.com/asyncnats/asyncnats/agents"
@@ -120,6 +124,59 @@ func TestReplace(t *testing.T) {
 				s.Errorf("of many: %v", err)
 			}
 		})
+	})
+}
+
+// Where the lane of the job to be replaced goes on too soon, the put says that this may be
+// performed, beside the job that is stored.
+func TestReplaceTooLate(t *testing.T) {
+	tell(t, func(s *story) {
+		put(s, shout.Call("old").ID("me"))
+		if err := s.queue.Pause(s.Context(), ""); err != nil {
+			s.Fatal(err)
+		}
+		var starts atomic.Int64
+		s.dispatch(dispatcher.Config{Handlers: []job.Handler{shout.Handle(func(_ context.Context, text string) (string, error) {
+			starts.Add(1)
+			time.Sleep(time.Minute)
+			return text, nil
+		})}})
+		time.Sleep(time.Second)
+		nc := s.server.Connect(s.T)
+		ask := func(subject string, data []byte) *nats.Msg {
+			answer, err := nc.Request(strings.Replace(subject, "."+relayed+".", ".", 1), data, time.Second)
+			if err != nil {
+				s.Error(err)
+			}
+			return answer
+		}
+		rests, late := "", false // the subject of its pause
+		queue := s.through(func(request *nats.Msg) bool {
+			if strings.Contains(request.Subject, ".CONSUMER.PAUSE.") {
+				rests = request.Subject
+			}
+			if rests == "" || late || !strings.Contains(request.Subject, ".CONSUMER.INFO.") {
+				return false
+			}
+			late = true
+			look := ask(request.Subject, request.Data)
+			ask(rests, []byte("{}"))
+			if err := s.queue.Resume(s.Context(), ""); err != nil {
+				s.Error(err)
+			}
+			time.Sleep(time.Second)
+			return request.Respond(look.Data) == nil
+		})
+		next, err := asyncnats.Put(s.Context(), queue, shout.Call("next").ID("me").Replace())
+		if !errors.Is(err, asyncnats.ErrAssigned) || next == nil {
+			s.Fatalf("%v, %v", next, err)
+		}
+		if got := wait(s, next); got != "next" {
+			s.Errorf("got %q", got)
+		}
+		if n := starts.Load(); n != 2 {
+			s.Errorf("%d were performed", n)
+		}
 	})
 }
 
