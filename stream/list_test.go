@@ -83,7 +83,7 @@ func TestListUnanswered(t *testing.T) {
 			"records": func() error { _, err := faulty.PeekRecords(t.Context(), []job.ID{"a"}); return err },
 			"recent":  func() error { _, err := faulty.Recent(t.Context(), 10, everything); return err },
 			"between": func() error {
-				_, err := faulty.between(t.Context(), "KV_ASYNC_JOBS", "$KV.ASYNC_JOBS.>", 1, 10)
+				_, _, err := faulty.between(t.Context(), "KV_ASYNC_JOBS", "$KV.ASYNC_JOBS.>", 1, 10)
 				return err
 			},
 			"dead":   func() error { return firstErr(faulty.Dead(t.Context(), "")) },
@@ -158,10 +158,45 @@ func TestRecent(t *testing.T) {
 	})
 }
 
-// Records so large that the server ends a page early are all listed.
+// The newest are found behind many of another queue, without reading all that lie
+// before them.
+func TestRecentBehindOthers(t *testing.T) {
+	const older, newer, limit = 45_000, 14_000, 10
+	inBubble(t, func(t *testing.T, _ *natstest.Server, q *Queue) {
+		body, err := job.EncodeRecord(recordOf(chosen("me", task), job.Completed))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range older + newer {
+			queue := "media"
+			if i >= older {
+				queue = "other"
+			}
+			subject := fmt.Sprintf("$KV.ASYNC_JOBS.%s.r-%d", queue, i)
+			if i%1000 == 999 {
+				_, err = q.ns.js.Publish(t.Context(), subject, body) // so that the server follows
+			} else {
+				err = q.conn().Publish(subject, body)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := q.conn().Stats().InMsgs
+		records, err := q.Recent(t.Context(), limit, everything)
+		if err != nil || len(records) != limit || records[0].ID != job.ID(fmt.Sprintf("r-%d", older-1)) {
+			t.Errorf("%d records, %v", len(records), err)
+		}
+		if read := q.conn().Stats().InMsgs - before; read > 5*windowPages*pageSize {
+			t.Errorf("%d messages were read", read)
+		}
+	})
+}
+
+// Records so large that the server ends a page early are all listed, some at a time.
 func TestRecentLarge(t *testing.T) {
 	inBubble(t, func(t *testing.T, _ *natstest.Server, q *Queue) {
-		const n = 50
+		const n = 30 * windowPages
 		for i := range n {
 			e := chosen(job.ID(fmt.Sprintf("r-%d", i)), task)
 			record := recordOf(e, job.Completed)
@@ -177,6 +212,11 @@ func TestRecentLarge(t *testing.T) {
 		found, err := q.read(t.Context(), "KV_ASYNC_JOBS", "$KV.ASYNC_JOBS.media.*", 1, n)
 		if err != nil || len(found) != n {
 			t.Errorf("read %d messages, %v, want %d", len(found), err, n)
+		}
+		most := windowPages * pageBytes
+		found, bytes, err := q.between(t.Context(), "KV_ASYNC_JOBS", "$KV.ASYNC_JOBS.media.*", 1, 1_000_000)
+		if err != nil || bytes <= most || bytes > most+pageBytes {
+			t.Errorf("read %d messages of %d bytes, %v; want little more than %d", len(found), bytes, err, most)
 		}
 	})
 }

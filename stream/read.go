@@ -29,67 +29,93 @@ const (
 
 // read reads up to limit stored messages of a stream, from a sequence on and
 // on subjects that match, by direct get. Each page is read at one moment.
-//
-// It does what jetstreamext.GetBatch does, except that it says when the server
-// falls silent, and works in a JetStream domain.
-func (q *Queue) read(ctx context.Context, stream, subject string, from uint64, limit int) ([]*jetstream.RawStreamMsg, error) {
-	inbox := q.conn().NewInbox()
-	sub, err := q.conn().SubscribeSync(inbox)
-	if err != nil {
-		return nil, err
-	}
-	defer sub.Unsubscribe()
-	if err := sub.SetPendingLimits(-1, -1); err != nil {
-		return nil, err
-	}
-	var found []*jetstream.RawStreamMsg
-	for more := true; more && len(found) < limit; {
-		request, err := json.Marshal(struct {
-			From    uint64 `json:"seq"`
-			Batch   int    `json:"batch"`
-			Bytes   int    `json:"max_bytes"`
-			Subject string `json:"next_by_subj"`
-		}{from, min(pageSize, limit-len(found)), pageBytes, subject})
-		if err != nil {
-			return nil, err
-		}
-		if err := q.conn().PublishRequest(kv.APIPrefix(q.ns.js)+"DIRECT.GET."+stream, inbox, request); err != nil {
-			return nil, err
-		}
-		page, rest, err := q.page(ctx, sub)
+func (q *Queue) read(ctx context.Context, stream, subject string, from uint64, limit int) (found []*jetstream.RawStreamMsg, err error) {
+	for page, err := range q.pages(ctx, stream, subject, from, limit) {
 		if err != nil {
 			return nil, err
 		}
 		found = append(found, page...)
-		more = rest > 0 && len(page) > 0
-		if more {
-			from = page[len(page)-1].Sequence + 1
-		}
 	}
 	return found, nil
 }
 
+// pages is read, a page at a time.
+//
+// It does what jetstreamext.GetBatch does, except that it says when the server
+// falls silent, and works in a JetStream domain.
+func (q *Queue) pages(ctx context.Context, stream, subject string, from uint64, limit int) iter.Seq2[[]*jetstream.RawStreamMsg, error] {
+	return func(yield func([]*jetstream.RawStreamMsg, error) bool) {
+		sub, err := q.conn().SubscribeSync(q.conn().NewInbox())
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer sub.Unsubscribe()
+		if err := sub.SetPendingLimits(-1, -1); err != nil {
+			yield(nil, err)
+			return
+		}
+		for left := limit; left > 0; {
+			page, rest, err := q.nextPage(ctx, sub, stream, subject, from, min(pageSize, left))
+			if !yield(page, err) || err != nil || rest == 0 || len(page) == 0 {
+				return
+			}
+			from, left = page[len(page)-1].Sequence+1, left-len(page)
+		}
+	}
+}
+
+// nextPage reads one page into a subscription. rest is how many messages there are
+// beyond it.
+func (q *Queue) nextPage(ctx context.Context, sub *nats.Subscription, stream, subject string, from uint64, limit int) (page []*jetstream.RawStreamMsg, rest uint64, err error) {
+	request, err := json.Marshal(struct {
+		From    uint64 `json:"seq"`
+		Batch   int    `json:"batch"`
+		Bytes   int    `json:"max_bytes"`
+		Subject string `json:"next_by_subj"`
+	}{from, limit, pageBytes, subject})
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := q.conn().PublishRequest(kv.APIPrefix(q.ns.js)+"DIRECT.GET."+stream, sub.Subject, request); err != nil {
+		return nil, 0, err
+	}
+	return q.page(ctx, sub)
+}
+
+// windowPages is how many pages a window of sequences may bring at most. Where it brings
+// no more than one the next is so many times as wide.
+const windowPages = 4
+
+// fill reports whether n messages of so many bytes take more than so many pages.
+func fill(n, bytes, pages int) bool { return n > pages*pageSize || bytes > pages*pageBytes }
+
 // backwards yields the stored messages of a stream on subjects that match, the
 // newest first. It reads windows of sequences, of which the first is as wide as
-// given, and the next ones wider while little is found in them: so the first
-// messages cost the same however many there are, and not many are held at a time.
+// given, the next ones wider while little is found in them, and narrower where it
+// is too much: so the first messages cost the same however many there are, and not
+// many are held at a time.
 func (q *Queue) backwards(ctx context.Context, stream, subject string, state jetstream.StreamState, first int) iter.Seq2[*jetstream.RawStreamMsg, error] {
 	return func(yield func(*jetstream.RawStreamMsg, error) bool) {
 		window := uint64(max(1, first))
 		for upTo := state.LastSeq + 1; upTo > state.FirstSeq; {
 			from := max(state.FirstSeq, upTo-min(upTo, window))
-			messages, err := q.between(ctx, stream, subject, from, upTo)
+			messages, bytes, err := q.between(ctx, stream, subject, from, upTo)
 			if err != nil {
 				yield(nil, err)
 				return
+			}
+			if fill(len(messages), bytes, windowPages) && upTo-from > 1 {
+				window = max(1, (upTo-from)/windowPages)
+				continue
 			}
 			for _, message := range slices.Backward(messages) {
 				if !yield(message, nil) {
 					return
 				}
 			}
-			if len(messages) < pageSize {
-				window *= 4
+			if !fill(len(messages), bytes, 1) {
+				window *= windowPages
 			}
 			upTo = from
 		}
@@ -120,22 +146,24 @@ func (q *Queue) forwards(ctx context.Context, stream, subject string, state jets
 }
 
 // between reads the stored messages with sequences in [from, upTo) on subjects
-// that match, the oldest first.
-func (q *Queue) between(ctx context.Context, stream, subject string, from, upTo uint64) (found []*jetstream.RawStreamMsg, err error) {
-	for from < upTo {
-		messages, err := q.read(ctx, stream, subject, from, min(pageSize, int(upTo-from)))
-		if err != nil || len(messages) == 0 {
-			return found, err
+// that match, the oldest first, and counts their bytes. It ends early where they take
+// more than windowPages.
+func (q *Queue) between(ctx context.Context, stream, subject string, from, upTo uint64) (found []*jetstream.RawStreamMsg, bytes int, err error) {
+	for page, err := range q.pages(ctx, stream, subject, from, int(upTo-from)) {
+		if err != nil {
+			return nil, 0, err
 		}
-		for _, message := range messages {
+		for _, message := range page {
 			if message.Sequence >= upTo {
-				return found, nil
+				return found, bytes, nil
 			}
-			found = append(found, message)
-			from = message.Sequence + 1
+			found, bytes = append(found, message), bytes+len(message.Data)
+		}
+		if fill(len(found), bytes, windowPages) {
+			break
 		}
 	}
-	return found, nil
+	return found, bytes, nil
 }
 
 // page takes the answers to one request. rest is how many messages there are
