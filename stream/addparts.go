@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/asyncnats/asyncnats/job"
+	"github.com/asyncnats/asyncnats/kv"
 )
 
 // AddParts adds parts to a parallel or serial that is not over: they are its last
@@ -20,7 +21,8 @@ import (
 // decides between this and the last part. The error is [ErrUnanswered] where the server
 // did not answer in time: adding them again under the same name does no harm.
 //
-// A crash leaves a timer, by which a dispatcher puts what was added.
+// A crash leaves a timer, by which a dispatcher puts what was added; or, before, what was
+// stored of the parts.
 func (q *Queue) AddParts(ctx context.Context, id job.ID, nonce job.Nonce, name string, calls []job.Call) error {
 	ctx, cancel := withTimeout(ctx, putPatience)
 	defer cancel()
@@ -32,6 +34,9 @@ func (q *Queue) AddParts(ctx context.Context, id job.ID, nonce job.Nonce, name s
 	}
 	adding := adding{name: name, own: job.NewNonce(), calls: calls}
 	if err := persist(ctx, func() error { return q.addPartsOf(ctx, id, nonce, &adding) }); err != nil {
+		if !adding.lost {
+			q.dropChunks(adding.beside)
+		}
 		return fmt.Errorf("%s: %w", step, err)
 	}
 	return nil
@@ -45,6 +50,7 @@ type adding struct {
 	own    job.Nonce
 	calls  []job.Call
 	beside []besides // what was stored; nil for nothing
+	lost   bool      // the answer to a write that adds it may be
 }
 
 // prefix is how the names of all chunks begin that were added under a name.
@@ -86,10 +92,10 @@ func (q *Queue) addPartsOf(ctx context.Context, id job.ID, nonce job.Nonce, a *a
 			q.dropChunks(a.beside)
 			return err
 		}
+		a.beside = beside
 		if err := q.storeBeside(ctx, beside); err != nil {
 			return err
 		}
-		a.beside = beside
 		if record.State == job.Waiting {
 			if err := q.setAdvance(ctx, id, message, spec, record, true); err != nil {
 				return err
@@ -97,8 +103,10 @@ func (q *Queue) addPartsOf(ctx context.Context, id job.ID, nonce job.Nonce, a *a
 		}
 		w := &whole{q: q, id: id, record: record, revision: revision, spec: spec}
 		if err := w.write(ctx); err != nil {
+			a.lost = a.lost || !errors.Is(err, kv.ErrConflict)
 			return err
 		}
+		a.beside = nil
 	}
 	if record.State == job.Pending {
 		return nil

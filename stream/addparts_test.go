@@ -1,13 +1,16 @@
 package stream
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 
 	"github.com/asyncnats/asyncnats/internal/natstest"
 	"github.com/asyncnats/asyncnats/job"
@@ -136,6 +139,51 @@ func TestAddPartsTooLate(t *testing.T) {
 		time.Sleep(time.Minute)
 		wantMessages(t, q, 1) // the timer
 	})
+}
+
+// Nothing is left of parts that could not be added in time, since others wrote the record of
+// their whole again and again; unless they may have been added.
+func TestAddPartsInVain(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		inBubble(t, func(t *testing.T, s *natstest.Server, q *Queue) {
+			e := entryOf("", composed(job.FormParallel, called("a")))
+			put(t, q, e)
+			if err := q.Advance(t.Context(), e.ID, e.Spec.Nonce, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			queue := relayed(t, s, func(request *nats.Msg) bool {
+				switch {
+				case !strings.Contains(request.Subject, ".$KV."):
+				case lost:
+					request.Reply = "nobody"
+				default:
+					record, revision, _, err := q.Record(t.Context(), e.ID)
+					if err == nil {
+						_, err = q.Write(t.Context(), e.ID, record, revision, e.Spec.Keep)
+					}
+					if err != nil {
+						t.Error(err)
+					}
+				}
+				return false
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if err := queue.AddParts(ctx, e.ID, e.Spec.Nonce, "deed", []job.Call{called("b")}); err == nil {
+				t.Error("they were added")
+			}
+			if err := queue.conn().Flush(); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if n, err := q.count(t.Context(), q.names.chunks()); err != nil || lost != (n == 1) {
+				t.Errorf("lost %t: %d are left, %v", lost, n, err)
+			}
+			if added := mustRecord(t, q, e.ID).Parts.Count == 2; added != lost {
+				t.Errorf("added %t", added)
+			}
+		})
+	}
 }
 
 // Parts that are added while others are put are put with them.
