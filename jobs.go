@@ -68,7 +68,7 @@ func (l *listing) waiting(ctx context.Context) error {
 		}
 	}
 	if l.wants(job.Pending, job.Waiting) {
-		return l.walk(ctx, stream.Delegated)
+		return l.walk(ctx, stream.Waiting)
 	}
 	return nil
 }
@@ -78,7 +78,7 @@ func (l *listing) walk(ctx context.Context, place stream.Place) error {
 	if l.full() {
 		return nil
 	}
-	for page, err := range l.opened.Waiting(ctx, place, l.limit) {
+	for page, err := range l.opened.Jobs(ctx, place, l.limit) {
 		if err == nil {
 			err = l.add(ctx, page)
 		}

@@ -24,15 +24,15 @@ const (
 	OnHand Place = iota
 	// Scheduled are those that are not to begin yet.
 	Scheduled
-	// Delegated are those that wait for other jobs.
-	Delegated
+	// Waiting are those that wait for other jobs.
+	Waiting
 )
 
-// Waiting yields the jobs of the queue in a place, oldest first, in pages, of which the
+// Jobs yields the jobs of the queue in a place, oldest first, in pages, of which the
 // first has so many jobs and each one more than that before. A message on a lane with an
 // illegal name is left out; [Queue.Info] counts those.
-func (q *Queue) Waiting(ctx context.Context, place Place, first int) iter.Seq2[[]Stored, error] {
-	subject := map[Place]string{OnHand: q.names.jobs(), Scheduled: q.names.laters(), Delegated: q.names.waits()}[place]
+func (q *Queue) Jobs(ctx context.Context, place Place, first int) iter.Seq2[[]Stored, error] {
+	subject := map[Place]string{OnHand: q.names.jobs(), Scheduled: q.names.laters(), Waiting: q.names.waits()}[place]
 	return func(yield func([]Stored, error) bool) {
 		size := min(max(first, 1), pageSize)
 		for from := uint64(1); ; size = min(4*size, pageSize) {

@@ -17,12 +17,12 @@ import (
 	"github.com/asyncnats/asyncnats/job"
 )
 
-func TestWaiting(t *testing.T) {
+func TestJobs(t *testing.T) {
 	inBubble(t, func(t *testing.T, _ *natstest.Server, q *Queue) {
 		list := func(first int) []job.ID {
 			t.Helper()
 			var jobs []Stored
-			for page, err := range q.Waiting(t.Context(), OnHand, first) {
+			for page, err := range q.Jobs(t.Context(), OnHand, first) {
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -53,7 +53,7 @@ func TestWaiting(t *testing.T) {
 			}
 		}
 		pages := 0
-		for page, err := range q.Waiting(t.Context(), OnHand, 5) {
+		for page, err := range q.Jobs(t.Context(), OnHand, 5) {
 			if pages++; err != nil || len(page) != []int{5, 20}[pages-1] {
 				t.Errorf("page %d has %d jobs, %v", pages, len(page), err)
 			}
@@ -79,7 +79,7 @@ func TestListUnanswered(t *testing.T) {
 		faulty, wire := wired(t, s)
 		wire.Freeze()
 		lists := map[string]func() error{
-			"waiting": func() error { return firstErr(faulty.Waiting(t.Context(), OnHand, 10)) },
+			"jobs":    func() error { return firstErr(faulty.Jobs(t.Context(), OnHand, 10)) },
 			"records": func() error { _, err := faulty.PeekRecords(t.Context(), []job.ID{"a"}); return err },
 			"recent":  func() error { _, err := faulty.Recent(t.Context(), 10, everything); return err },
 			"between": func() error {
@@ -305,7 +305,7 @@ func TestDomain(t *testing.T) {
 		if err := q.Put(t.Context(), chosen("mine", task)); !errors.Is(err, ErrExists) {
 			t.Errorf("%v, want ErrExists", err)
 		}
-		for jobs, err := range q.Waiting(t.Context(), OnHand, 10) {
+		for jobs, err := range q.Jobs(t.Context(), OnHand, 10) {
 			if len(jobs) != 4 || err != nil {
 				t.Errorf("%d jobs wait, %v", len(jobs), err)
 			}
