@@ -66,7 +66,7 @@ func (e *admission) wait(ticket *quotas.Ticket) {
 	e.ticket = ticket
 	e.move(queued)
 	if e.relief && e.stage == queued {
-		e.lane.swap(e, e.runner.size, time.Now())
+		e.lane.swap(e.runner, e, time.Now())
 	}
 }
 

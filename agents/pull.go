@@ -20,7 +20,7 @@ func (r *Runner) pull(now time.Time) {
 	v := view{size: r.size, prefetch: prefetch(r.size, r.spent), taken: r.running + len(r.held) + r.entering, next: r.next}
 	owed := 0 // asked for already
 	for _, s := range r.lanes {
-		if s.tap == nil || s.shut || s.full(r.size) && s.leaving > 0 || s.rest(r, now) > 0 {
+		if s.tap == nil || s.shut || s.full(r) && s.leaving > 0 || s.rest(r, now) > 0 {
 			continue
 		}
 		open = append(open, s)
@@ -57,7 +57,7 @@ func (r *Runner) ask(s *laneState, o order, now time.Time) {
 	}
 	s.looked = now
 	s.turn, s.keeps = o.turn, o.keep
-	if s.relief = s.full(r.size); !s.relief {
+	if s.relief = s.full(r); !s.relief {
 		s.tried = nil
 	}
 	if o.waiting {

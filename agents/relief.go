@@ -19,11 +19,11 @@ import (
 
 // full reports whether nothing more is to be taken from the lane but what waits to
 // be delivered again.
-func (s *laneState) full(size int) bool { return len(s.queued) >= size }
+func (s *laneState) full(r *Runner) bool { return len(s.queued) >= r.size }
 
 // rest is how long the lane is left alone, since it is full and brought jobs in vain.
 func (s *laneState) rest(r *Runner, now time.Time) time.Duration {
-	if !s.full(r.size) {
+	if !s.full(r) {
 		return 0
 	}
 	return max(0, r.config.Queue.AckWait()-now.Sub(s.vain))
@@ -31,8 +31,8 @@ func (s *laneState) rest(r *Runner, now time.Time) time.Duration {
 
 // swap hands back the last in line of a full lane that brought a job which waits
 // as well.
-func (s *laneState) swap(came *admission, size int, now time.Time) {
-	if len(s.queued) <= size {
+func (s *laneState) swap(r *Runner, came *admission, now time.Time) {
+	if len(s.queued) <= r.size {
 		return
 	}
 	last := slices.MaxFunc(s.queued, func(a, b *admission) int { return a.ticket.Compare(b.ticket) })
