@@ -168,6 +168,11 @@ func (a *attempt) waitForSlot(ctx context.Context, entry *admission) bool {
 	known := a.ticket.Known()
 	soon := time.NewTimer(holdFor)
 	defer soon.Stop()
+	waits := func() {
+		known = nil
+		soon.Stop()
+		a.runner.box.Post(func() { entry.wait(a.ticket) })
+	}
 	var late <-chan time.Time
 	if !a.spec.Deadline.IsZero() {
 		late = time.After(a.spec.Deadline.Sub(a.now()))
@@ -177,12 +182,9 @@ func (a *attempt) waitForSlot(ctx context.Context, entry *admission) bool {
 		case <-a.ticket.Granted():
 			return ctx.Err() == nil
 		case <-known:
-			soon.Stop()
-			known = nil
-			a.runner.box.Post(func() { entry.wait(a.ticket) })
+			waits()
 		case <-soon.C:
-			known = nil
-			a.runner.box.Post(func() { entry.wait(a.ticket) })
+			waits()
 		case <-late:
 			if a.late() {
 				return false
