@@ -12,7 +12,8 @@ const (
 	// turn is how much longer each sibling waits than the one before it, until it
 	// takes it on itself to say that a dispatcher died.
 	turn = 100 * time.Millisecond
-	// watchFor is how long a watch lasts, and watchAgain the time between two.
+	// watchFor is how long a watch lasts, and watchAgain the time between the
+	// beginnings of two where one fails.
 	watchFor   = time.Minute
 	watchAgain = time.Second
 )
@@ -20,10 +21,11 @@ const (
 // watchSiblings notices the deaths of other dispatchers until ctx ends.
 func (m *Member) watchSiblings(ctx context.Context) {
 	for ctx.Err() == nil {
+		again := time.After(watchAgain)
 		m.watch(ctx)
 		select {
 		case <-ctx.Done():
-		case <-time.After(watchAgain):
+		case <-again:
 		}
 	}
 }
