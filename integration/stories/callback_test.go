@@ -48,11 +48,23 @@ func (d *diary) want(s *story, want ...string) {
 // wantAll is want for lines in any order, after the first.
 func (d *diary) wantAll(s *story, first string, rest ...string) {
 	s.Helper()
-	waitFor(s, func() bool { return len(d.read()) > len(rest) })
+	d.wantInOrder(s, 1, append([]string{first}, rest...))
+}
+
+// wantAny is want for lines in any order.
+func (d *diary) wantAny(s *story, lines ...string) {
+	s.Helper()
+	d.wantInOrder(s, 0, lines)
+}
+
+// wantInOrder is want for lines of which the first n are in order.
+func (d *diary) wantInOrder(s *story, n int, lines []string) {
+	s.Helper()
+	waitFor(s, func() bool { return len(d.read()) >= len(lines) })
 	got := d.read()
-	slices.Sort(got[1:])
-	slices.Sort(rest)
-	if diff := cmp.Diff(append([]string{first}, rest...), got); diff != "" {
+	slices.Sort(got[n:])
+	slices.Sort(lines[n:])
+	if diff := cmp.Diff(lines, got); diff != "" {
 		s.Errorf("what happened (-want +got):\n%s", diff)
 	}
 }
