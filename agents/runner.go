@@ -203,10 +203,12 @@ func (r *Runner) delivered(s *laneState, p *stream.Pull, lease *stream.Lease) {
 	r.take(s, lease, relief)
 }
 
-// take takes a delivered job that may begin; relief says that its lane was full.
+// take takes a delivered job that may begin; relief says that its lane was full. Where
+// jobs are interrupted already, that one may be one of them: it keeps its slots only if
+// nobody takes it here.
 func (r *Runner) take(s *laneState, lease *stream.Lease, relief bool) {
 	switch {
-	case r.stopped, s.shut:
+	case r.stopped, s.shut, r.work.Err() != nil:
 		r.refuse(lease)
 	case s.limited():
 		r.admit(s, lease, relief)
