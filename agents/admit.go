@@ -22,7 +22,6 @@ type admission struct {
 	stage   stage
 	ticket  *quotas.Ticket // once it is queued
 	swapped chan struct{}  // closed when another waits in its place
-	handed  bool           // it is
 }
 
 type stage int
@@ -88,8 +87,10 @@ func (r *Runner) admit(s *laneState, lease *stream.Lease, relief bool) {
 		defer r.box.Post(func() { // whatever becomes of the handler's goroutine
 			entry.move(outside)
 			r.admissions--
-			if entry.handed {
+			select {
+			case <-entry.swapped:
 				s.leaving--
+			default:
 			}
 		})
 		r.pass(entry, a, invalid)

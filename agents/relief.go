@@ -38,7 +38,6 @@ func (s *laneState) swap(r *Runner, came *admission, now time.Time) {
 	last := slices.MaxFunc(s.queued, func(a, b *admission) int { return a.ticket.Compare(b.ticket) })
 	last.move(outside)
 	close(last.swapped)
-	last.handed = true
 	s.leaving++
 	if last != came {
 		return

@@ -14,6 +14,14 @@ import (
 // for it.
 const codeElecting = 10008
 
+// bounded bounds a context that has no deadline by the client's default timeout.
+func bounded(ctx context.Context, js jetstream.JetStream) (context.Context, context.CancelFunc) {
+	if _, bounded := ctx.Deadline(); bounded {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, js.Options().DefaultTimeout)
+}
+
 // Unanswered reports whether a request ended without the server's answer, so that
 // what it asked for may have happened; or with the answer that there is nobody yet to
 // give one.

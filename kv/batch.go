@@ -36,13 +36,9 @@ func (b *Bucket[T]) UpdateAll(ctx context.Context, writes []Write[T]) ([]uint64,
 		msgs[i] = b.message(w.Key, w.Revision)
 		msgs[i].Data = data
 	}
-	patience := b.js.Options().DefaultTimeout
-	if _, bounded := ctx.Deadline(); !bounded {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, patience)
-		defer cancel()
-	}
-	last, err := PublishAll(ctx, b.js, msgs, patience)
+	ctx, cancel := bounded(ctx, b.js)
+	defer cancel()
+	last, err := PublishAll(ctx, b.js, msgs, b.js.Options().DefaultTimeout)
 	var refused *jetstream.APIError
 	if errors.As(err, &refused) && refused.ErrorCode == jetstreamext.JSErrCodeBatchPublishNotEnabled {
 		return nil, fmt.Errorf("write %d keys of %s: the bucket was made by somebody else and takes no atomic batches: change that (nats stream edit KV_%s --allow-batch): %w", len(writes), b.name, b.name, err)

@@ -23,11 +23,8 @@ func (b *Bucket[T]) leader(ctx context.Context, key string) (revision uint64, ma
 	if err != nil {
 		return 0, false, nil, time.Time{}, err
 	}
-	if _, bounded := ctx.Deadline(); !bounded {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, b.js.Options().DefaultTimeout)
-		defer cancel()
-	}
+	ctx, cancel := bounded(ctx, b.js)
+	defer cancel()
 	subject := APIPrefix(b.js) + "STREAM.MSG.GET.KV_" + b.name
 	reply, err := b.js.Conn().RequestWithContext(ctx, subject, request)
 	if err != nil {

@@ -36,11 +36,8 @@ func Purge(ctx context.Context, js jetstream.JetStream, bucket, pattern string, 
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", step, err)
 	}
-	if _, bounded := ctx.Deadline(); !bounded {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, js.Options().DefaultTimeout)
-		defer cancel()
-	}
+	ctx, cancel := bounded(ctx, js)
+	defer cancel()
 	reply, err := js.Conn().RequestWithContext(ctx, APIPrefix(js)+"STREAM.PURGE.KV_"+bucket, request)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", step, err)

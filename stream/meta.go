@@ -96,10 +96,8 @@ func (q *Queue) await(ctx context.Context, subject string, passing ...error) (*j
 		if !slices.ContainsFunc(passing, func(each error) bool { return errors.Is(err, each) }) {
 			return stored, err
 		}
-		select {
-		case <-ctx.Done():
+		if rest(ctx, 10*time.Millisecond) != nil {
 			return nil, err
-		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }

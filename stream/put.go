@@ -111,10 +111,8 @@ func (q *Queue) lost(ctx context.Context, e Entry, subject string, err error) er
 		case !kv.Unanswered(err):
 			return errRepeat
 		}
-		select {
-		case <-ctx.Done():
+		if rest(ctx, tryPause) != nil {
 			return err
-		case <-time.After(tryPause):
 		}
 	}
 }

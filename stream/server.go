@@ -54,10 +54,8 @@ func accountInfo(ctx context.Context, js jetstream.JetStream) error {
 		if !passing || ctx.Err() != nil || denied(js.Conn()) {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if rest(ctx, tryPause) != nil {
 			return err
-		case <-time.After(tryPause):
 		}
 	}
 }
@@ -127,4 +125,14 @@ func withTimeout(ctx context.Context, d time.Duration) (context.Context, context
 		return context.WithCancel(ctx)
 	}
 	return context.WithTimeout(ctx, d)
+}
+
+// rest waits for so long. The error is that of ctx, where it ends before.
+func rest(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }

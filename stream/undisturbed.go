@@ -146,12 +146,3 @@ func pausedUntil(consumer *jetstream.ConsumerInfo) time.Time {
 	}
 	return *consumer.Config.PauseUntil
 }
-
-func rest(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
-}
